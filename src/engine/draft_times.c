@@ -13,6 +13,9 @@ static const double return_rate = 1.0 / 256, known_fading = 1.0 / 8;
 /* A token more in a pass, as a share of a pass over one, before one was measured: where passes read, and where all
  * weights are in memory. */
 static const double token_share_reading = 1.0 / 64, token_share_computing = 1.0 / 3;
+/* Where a pass waits for reads: a token more that is computed meanwhile, as a share of the pass; one that is not, of
+ * what the pass computes (bench/EXPERIMENTS.md, "What a pass over a tree takes": 0.11 to 0.15). */
+static const double token_share_hidden = 1.0 / 512, token_share_computed = 1.0 / 7;
 
 void pi2_draft_times_start(pi2_draft_times *times, bool reads) {
     *times = (pi2_draft_times){ .alone_after = ALONE_FIRST, .sharers = 1 };
@@ -43,9 +46,10 @@ double pi2_draft_times_more(const pi2_draft_times *times, double before, double 
     return sum;
 }
 
-/* Puts time down to tokens, in each band by how many of them there were; none costs less than those before it. */
+/* Puts time down to tokens, in each band by how many of them there were; none costs less than those before it. Where
+ * reading tells what they cost, a few of them do not explain what a disk took more or less. */
 static void put_down(pi2_draft_times *times, double time, const double tokens[PI2_DRAFT_BANDS]) {
-    double squares = 0, *token_ns = times->token_ns;
+    double squares = times->is_told ? PI2_DRAFT_BAND_TOKENS * PI2_DRAFT_BAND_TOKENS : 0, *token_ns = times->token_ns;
     for (int band = 0; band < PI2_DRAFT_BANDS; band++) squares += tokens[band] * tokens[band];
     for (int band = 0; band < PI2_DRAFT_BANDS && squares > 0; band++) {
         token_ns[band] += time * tokens[band] / squares;
@@ -53,8 +57,23 @@ static void put_down(pi2_draft_times *times, double time, const double tokens[PI
         times->seen[band] |= tokens[band] > 0;
     }
     for (int band = 1; band < PI2_DRAFT_BANDS; band++) {
-        if (!times->seen[band] || token_ns[band] < token_ns[band - 1]) token_ns[band] = token_ns[band - 1];
+        const bool is_known = times->seen[band] || times->is_told;
+        if (!is_known || token_ns[band] < token_ns[band - 1]) token_ns[band] = token_ns[band - 1];
     }
+}
+
+void pi2_draft_times_tell(pi2_draft_times *times, double waited) {
+    const double pass_ns = times->pass_ns[0], hidden_ns = token_share_hidden * pass_ns;
+    const double computed_ns = token_share_computed * (1 - waited) * pass_ns;
+    if (pass_ns <= 0 || !(waited >= 0 && waited <= 1)) return;
+    const double free_tokens = computed_ns > hidden_ns ? waited * pass_ns / computed_ns
+                                                       : PI2_DRAFT_BANDS * PI2_DRAFT_BAND_TOKENS;
+    for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+        const double hidden = tokens_in(free_tokens, band) / PI2_DRAFT_BAND_TOKENS;
+        if (times->seen[band]) continue;
+        times->token_ns[band] = hidden < 1 ? hidden * hidden_ns + (1 - hidden) * computed_ns : hidden_ns;
+    }
+    times->is_told = true;
 }
 
 /* What a pass without guesses takes less than was taken for a pass's own is what the guesses before took more. */

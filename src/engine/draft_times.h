@@ -18,7 +18,8 @@ typedef struct pi2_draft_times {
     double token_ns[PI2_DRAFT_BANDS]; /* each token more: beside reading the first ones may cost nothing, where
                                          computing them takes less time than reading, and later ones much; never less
                                          than those before them */
-    bool seen[PI2_DRAFT_BANDS]; /* passes had so many; until then they are taken to cost what those before them do */
+    bool seen[PI2_DRAFT_BANDS]; /* passes had so many; until then they are taken to cost what those before them do, */
+    bool is_told;            /* or what waiting for reads leaves room for (pi2_draft_times_tell()) */
     double token_share;      /* token_ns by pass_ns, as far as nothing is known; 0: nothing is learnt yet */
     double known;            /* passes with guesses whose cost is remembered, up to 1 / token_memory */
     uint32_t alone_after, since_alone; /* passes with guesses until one without; since the last one */
@@ -35,6 +36,9 @@ void pi2_draft_times_begin(pi2_draft_times *times, uint32_t sharers);
 double pi2_draft_times_pass(const pi2_draft_times *times);
 /** What so many tokens more take in it, behind `before` ones. */
 double pi2_draft_times_more(const pi2_draft_times *times, double before, double more);
+/** A pass without guesses spent so much of its time, 0 .. 1, on waiting for reads: tokens that can be computed
+ *  meanwhile are taken to cost next to nothing, until passes have had so many. */
+void pi2_draft_times_tell(pi2_draft_times *times, double waited);
 /** It had so many tokens more, and took so long. */
 void pi2_draft_times_learn(pi2_draft_times *times, uint32_t more, uint64_t nanoseconds);
 

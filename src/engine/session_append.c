@@ -447,6 +447,21 @@ void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi
     session->draft_counters.guessed += session->guesses;
 }
 
+/* Of all threads together. */
+static uint64_t stalled_ns(const pi2_engine *engine) {
+    pi2_store_counters counters;
+    pi2_store_count(engine->store, &counters);
+    return counters.stall_ns;
+}
+
+/* How much of a pass without guesses went into waiting for reads tells what guesses would cost. */
+static void tell_waits(const pi2_session *session, uint64_t stalled_before, uint64_t pass_ns) {
+    const pi2_run_plan *plan = &session->engine->run.plan;
+    if (session->guesses || session->replays || plan->memory.everything_resident || pass_ns == 0) return;
+    const double stalled = (double)(stalled_ns(session->engine) - stalled_before);
+    pi2_draft_times_tell(&session->engine->sessions.draft_times, stalled / plan->thread_count / (double)pass_ns);
+}
+
 /* The pass of a guess. */
 static pi2_status run_guess(pi2_session *session, int32_t token) {
     int32_t tokens[2 * (PI2_DRAFT_MOST + 1)];
@@ -454,10 +469,12 @@ static pi2_status run_guess(pi2_session *session, int32_t token) {
     PI2_TRY(pi2_session_guess(session, UINT32_MAX, false));
     spans[0] = pi2_session_guess_span(session, token, tokens);
     const uint32_t token_count = spans[0].token_count, span_count = pi2_session_tree_spans(session, spans);
-    const uint64_t begin_ns = pi2_clock_ns();
+    const uint64_t stalled = stalled_ns(session->engine), begin_ns = pi2_clock_ns();
     session->engine->sessions.branching = span_count > 1 ? session : NULL;
     PI2_TRY(run_spans(session, tokens, token_count, spans, span_count));
-    pi2_drafting_note_pass(session->drafting, session->guesses, session->replays, pi2_clock_ns() - begin_ns);
+    const uint64_t pass_ns = pi2_clock_ns() - begin_ns;
+    pi2_drafting_note_pass(session->drafting, session->guesses, session->replays, pass_ns);
+    tell_waits(session, stalled, pass_ns);
     return PI2_OK;
 }
 

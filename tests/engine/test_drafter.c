@@ -2,6 +2,7 @@
  * Goal:   guesses continue the latest of the longest matches; how long they are follows from what
  *         guesses and passes came to; nothing is guessed where that would be slower.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -248,6 +249,34 @@ static void test_what_many_tokens_take(void **state) {
     assert_float_equal(sum, pi2_draft_times_more(&times, 0, 31), 1e-3);
 }
 
+/* What a pass waits for reads tells how many tokens more are nearly free; what a disk takes more now and then is not
+ * put down to a few tokens. Where nothing is told it is. */
+static void test_what_waiting_tells(void **state) {
+    (void)state;
+    pi2_draft_times told = { .token_share = 0 };
+    pi2_draft_times_start(&told, true);
+    pi2_draft_times_begin(&told, 1);
+    pi2_draft_times_tell(&told, 0.5);
+    assert_false(told.is_told); /* no pass was seen */
+    pi2_draft_times_learn(&told, 0, PASS_NS);
+    pi2_draft_times_tell(&told, 1.5);
+    pi2_draft_times_tell(&told, (double)NAN);
+    assert_false(told.is_told);
+    pi2_draft_times_tell(&told, 0.9);
+    assert_true(pi2_draft_times_more(&told, 0, 31) < PASS_NS / 10.0);
+    pi2_draft_times_tell(&told, 0.6); /* 10.5 tokens of 4/70 of a pass each */
+    assert_true(pi2_draft_times_more(&told, 0, 8) < PASS_NS / 50.0);
+    assert_in_range(pi2_draft_times_more(&told, 16, 10), PASS_NS * 55 / 100, PASS_NS * 59 / 100);
+    pi2_draft_times untold = told;
+    untold.is_told = false;
+    for (int i = 0; i < 4; i++) {
+        pi2_draft_times_learn(&told, 1, PASS_NS * 5 / 4);
+        pi2_draft_times_learn(&untold, 1, PASS_NS * 5 / 4);
+    }
+    assert_true(pi2_draft_times_more(&told, 0, 8) < PASS_NS / 10.0);
+    assert_true(pi2_draft_times_more(&untold, 0, 8) > PASS_NS / 2.0);
+}
+
 /* What more tokens than ever in a pass take is not known: as those before them, until it is seen. */
 static void test_more_tokens_than_ever(void **state) {
     (void)state;
@@ -449,7 +478,8 @@ int main(void) {
         cmocka_unit_test(test_length_follows_what_was_seen),
         cmocka_unit_test(test_guesses_in_memory), cmocka_unit_test(test_what_guesses_may_lose),
         cmocka_unit_test(test_guesses_after_a_stop), cmocka_unit_test(test_guesses_beside_others),
-        cmocka_unit_test(test_what_many_tokens_take), cmocka_unit_test(test_more_tokens_than_ever),
+        cmocka_unit_test(test_what_many_tokens_take), cmocka_unit_test(test_what_waiting_tells),
+        cmocka_unit_test(test_more_tokens_than_ever),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_a_drafter_after_a_stop),
         cmocka_unit_test(test_what_a_drafter_may_lose),
