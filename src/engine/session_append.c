@@ -454,11 +454,14 @@ static uint64_t stalled_ns(const pi2_engine *engine) {
     return counters.stall_ns;
 }
 
-/* How much of a pass without guesses went into waiting for reads tells what guesses would cost. */
+/* How much of a pass without guesses went into waiting for reads tells what guesses would cost, where each token reads
+ * the same: not of experts or single neurons. */
 static void tell_waits(const pi2_session *session, uint64_t stalled_before, uint64_t pass_ns) {
-    const pi2_run_plan *plan = &session->engine->run.plan;
-    if (session->guesses || session->replays || plan->memory.everything_resident || pass_ns == 0) return;
-    const double stalled = (double)(stalled_ns(session->engine) - stalled_before);
+    const pi2_engine *engine = session->engine;
+    const pi2_run_plan *plan = &engine->run.plan;
+    if (plan->memory.everything_resident || engine->expert_cache || engine->neuron_store) return;
+    if (session->guesses || session->replays || pass_ns == 0) return;
+    const double stalled = (double)(stalled_ns(engine) - stalled_before);
     pi2_draft_times_tell(&session->engine->sessions.draft_times, stalled / plan->thread_count / (double)pass_ns);
 }
 
