@@ -18,8 +18,8 @@
 enum { CONTEXT = 64, VOCABULARY = 200, WIDTH = 4 };
 
 /** What a drafter looks at of a session. */
+static struct pi2_session session;
 static struct {
-    struct pi2_session session;
     pi2_engine engine;
     pi2_model model;
     void *state;
@@ -44,12 +44,12 @@ static pi2_next_table *make_table(void) {
 }
 
 static void begin(bool has_table) {
-    made.session.engine = &made.engine;
+    session.engine = &made.engine;
     made.engine.next_table = has_table ? make_table() : NULL;
     made.engine.run.plan.memory.shape.context_tokens = CONTEXT;
     made.engine.run.source.model = &made.model;
     made.model.shape.vocabulary_size = VOCABULARY;
-    assert_int_equal(pi2_drafter_tree.begin(&made.session, &made.state), PI2_OK);
+    assert_int_equal(pi2_drafter_tree.begin(&session, &made.state), PI2_OK);
 }
 
 static void end(void) {
