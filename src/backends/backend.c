@@ -56,12 +56,14 @@ enum { MOST_DEVICES = 64 };
 
 /* Devices of a kind that may be used, as far as listing them tells. */
 typedef struct device_numbers {
+    bool are_processors; /* which are looked for */
     unsigned seen, count, of[MOST_DEVICES];
 } device_numbers;
 
 static void look_at(void *user, const pi2_device_facts *facts) {
     device_numbers *numbers = user;
-    if (!facts->refused && numbers->count < MOST_DEVICES) numbers->of[numbers->count++] = numbers->seen;
+    const bool is_asked_for = !facts->refused && facts->is_processor == numbers->are_processors;
+    if (is_asked_for && numbers->count < MOST_DEVICES) numbers->of[numbers->count++] = numbers->seen;
     numbers->seen++;
 }
 
@@ -82,12 +84,16 @@ pi2_status pi2_backend_open_kind(const pi2_backend_kind *kind, unsigned device, 
     return PI2_OK;
 }
 
-/* The first that opens: one may lack what its driver needs, or have other bits, which only opening it tells. The error
- * is the first one's. */
+/* The first that opens: one may lack what its driver needs, or have other bits, which only opening it tells. A driver
+ * that has the processor compute often comes first in the list, and is what the processor does better without it. The
+ * error is the first one's. */
 static pi2_status open_any(const pi2_backend_kind *kind, const pi2_backend_options *options,
                            pi2_backend **backend_out) {
-    device_numbers numbers = { .seen = 0 };
+    device_numbers numbers = { .are_processors = false };
     char text[512] = "";
+    kind->list(look_at, &numbers);
+    numbers.are_processors = true;
+    numbers.seen = 0;
     kind->list(look_at, &numbers);
     const pi2_status first = pi2_backend_open_kind(kind, numbers.of[0], options, backend_out);
     if (first != PI2_OK) (void)snprintf(text, sizeof text, "%s", pi2_error_text());

@@ -49,6 +49,7 @@ typedef struct pi2_device_facts {
     const char *description;     /* of the device, its driver and the driver's version */
     uint64_t memory_bytes;       /* its own, or what it may have of the machine's; 0: unknown */
     bool shares_memory;          /* with the processor: weights are not copied */
+    bool is_processor;           /* it is the processor itself, by a driver: taken by name alone if there is no other */
     const char *refused;         /* why it cannot be used; NULL: it can */
     bool has_other_bits;         /* it was opened with any_precision, and its results are not the processor's */
 } pi2_device_facts;
@@ -94,7 +95,8 @@ typedef struct pi2_backend pi2_backend;
 void pi2_backend_list(pi2_device_visitor *visit, void *user);
 
 /**
- * Opens the device of this name ("opencl:1"; without a number the first that can be opened).
+ * Opens the device of this name ("opencl:1"; without a number the first that can be opened, one that is the processor
+ * itself after all others).
  * Errors  INVALID (no such kind), and those of pi2_backend_kind.open
  */
 pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options, pi2_backend **backend_out);

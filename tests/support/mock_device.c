@@ -50,7 +50,8 @@ static const char *description(void) {
 static void list(pi2_device_visitor *visit, void *user) {
     for (uint32_t i = 0; i < mock_device_orders.devices; i++) {
         visit(user, &(pi2_device_facts){ .name = names[i], .description = description(),
-                                         .memory_bytes = 1000000, .refused = mock_device_orders.refused });
+                                         .memory_bytes = 1000000, .is_processor = i < mock_device_orders.processors,
+                                         .refused = mock_device_orders.refused });
     }
 }
 

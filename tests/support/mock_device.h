@@ -17,6 +17,7 @@ typedef enum mock_ending {
 /** Set while no device is open; read by those that are opened afterwards. */
 typedef struct mock_orders {
     uint32_t devices;        /* that are there */
+    uint32_t processors;     /* the first of them, which are the processor itself */
     const char *description; /* NULL: "a thread of a test" */
     const char *refused;     /* why none can be used; NULL: they can */
     bool first_is_broken;    /* mock:0 cannot be opened, which nobody knows before */

@@ -154,17 +154,47 @@ pi2_status pi2_opencl_check(pi2_opencl_device *device, bool any_precision) {
     trial *t = calloc(1, sizeof *t);
     if (!t) return pi2_fail(PI2_ERR_MEMORY, "no memory to try a device");
     pi2_status status = PI2_OK;
-    unsigned exact = 0;
+    device->exact_types = 0;
     for (size_t i = 0; i < PI2_OPENCL_TYPE_COUNT && status == PI2_OK; i++) {
         bool equal = false;
         status = try_type(device, types[i], t, &equal);
-        exact += equal;
+        device->exact_types |= (uint32_t)equal << i;
         device->computes[i] = equal || any_precision;
     }
     free(t);
-    PI2_TRY(status);
-    device->has_other_bits = any_precision && exact < PI2_OPENCL_TYPE_COUNT;
-    if (exact > 0 || any_precision) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s computes other bits than the processor ('run --backend-precision "
-                    "fast' takes it all the same: the text changes)", device->description);
+    return status;
+}
+
+/* ---- what a kernel sees ---- */
+
+enum { PAGE_BYTES = 4096, VIEW_COLUMNS = 16 };
+
+/* One tile of F32 in a page of its own, as drivers want memory that they show; every weight is `weight`. */
+static pi2_status multiply_page(pi2_opencl_device *device, float *page, float weight, float *out) {
+    static const float ones[VIEW_COLUMNS] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+    const pi2_activations x = { .kind = PI2_ACTIVATION_F32, .columns = VIEW_COLUMNS, .token_count = 1, .floats = ones,
+                                .float_stride = VIEW_COLUMNS };
+    const pi2_backend_work work = { .out = out, .out_stride = PI2_TILE_ROWS, .type = PI2_F32, .tiles = page,
+                                    .tile_count = 1,
+                                    .tile_bytes = VIEW_COLUMNS * PI2_TILE_ROWS * sizeof(float),
+                                    .columns = VIEW_COLUMNS, .x = &x, .token_count = 1, .start = true,
+                                    .unit_memory = page, .unit_bytes = PAGE_BYTES, .stays = true };
+    for (size_t i = 0; i < PAGE_BYTES / sizeof *page; i++) page[i] = weight;
+    return pi2_opencl_multiply(device, &work);
+}
+
+pi2_status pi2_opencl_check_views(pi2_opencl_device *device, bool *sees_out) {
+    float out[2][PI2_TILE_ROWS] = { { 0 } };
+    void *page = NULL;
+    *sees_out = true;
+    if (posix_memalign(&page, PAGE_BYTES, PAGE_BYTES) != 0) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory to try a device");
+    }
+    pi2_status status = multiply_page(device, page, 1.0f, out[0]);
+    if (status == PI2_OK) status = multiply_page(device, page, 2.0f, out[1]);
+    if (status == PI2_OK) *sees_out = memcmp(out[0], out[1], sizeof out[0]) != 0;
+    if (device->is_stuck) return status; /* which may read the page for ever */
+    pi2_opencl_forget(device);
+    free(page);
+    return status == PI2_ERR_UNSUPPORTED ? PI2_OK : status;
 }

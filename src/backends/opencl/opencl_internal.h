@@ -19,6 +19,8 @@ enum { PI2_OPENCL_TYPE_COUNT = 0 PI2_OPENCL_TYPES(PI2_OPENCL_COUNT) };
 /** Work is cut so that activations and results of a piece fit buffers of these sizes, made once. */
 enum { PI2_OPENCL_X_BYTES = 1 << 20, PI2_OPENCL_OUT_BYTES = 4 << 20, PI2_OPENCL_WEIGHT_BYTES = 4 << 20,
        PI2_OPENCL_GROUP_TOKENS = 4, PI2_OPENCL_TEXT_BYTES = 200 };
+/** And so that no kernel runs for long: drivers end one that keeps a screen waiting. Multiply-adds. */
+#define PI2_OPENCL_PIECE_PRODUCTS (UINT64_C(1) << 30)
 
 /** As `shape` in opencl_program.cl. */
 typedef struct pi2_opencl_shape {
@@ -43,19 +45,25 @@ typedef struct pi2_opencl_device {
     cl_command_queue queue;
     cl_program program;
     cl_kernel kernels[PI2_OPENCL_TYPE_COUNT];
+    size_t group_rows[PI2_OPENCL_TYPE_COUNT]; /* of a work group: a divisor of a tile's */
     bool computes[PI2_OPENCL_TYPE_COUNT];
+    uint32_t exact_types;        /* bit i: the bits of type i are the processor's */
+    bool is_kept;                /* the program was compiled by an earlier run, */
+    uint32_t kept_exact_types;   /* which found these */
     cl_mem x, out, weights;      /* weights: what does not stay, where memory is not shared; else NULL */
     uint8_t *x_memory;           /* [PI2_OPENCL_X_BYTES]: what goes into x */
     float *out_memory;           /* [PI2_OPENCL_OUT_BYTES / 4]: what comes out of `out` */
     pi2_opencl_unit *units;      /* [unit_count], by number */
     uint32_t unit_count;
     uint64_t copied_bytes, most_copied_bytes;
-    bool shares_memory, has_other_bits;
+    uint64_t most_buffer_bytes;  /* of one buffer: some drivers make larger ones, which do not work */
+    bool shares_memory, has_other_bits, is_processor;
     bool flushes;                /* it takes denormal floats for 0: results that these may have changed are NaN */
     uint64_t timeout_ns;
     pthread_mutex_t lock;        /* of what the driver's callback tells */
     pthread_cond_t told;
     cl_int result;               /* CL_QUEUED: not yet; CL_COMPLETE; else an error */
+    bool asks;                   /* the driver does not tell, at least not always: it is asked */
     bool is_stuck;               /* work is still under way that nobody waits for: nothing of this may be freed */
     cl_event stuck_event;        /* what it belongs to, kept for as long as the process */
     cl_mem stuck_view;
@@ -71,16 +79,31 @@ extern const size_t pi2_opencl_program_bytes;
 int pi2_opencl_type(pi2_weight_type type);
 /** The back-end's multiply(), of any type that has a kernel. opencl_multiply.c */
 pi2_status pi2_opencl_multiply(void *state, const pi2_backend_work *work);
+/** Of the buffer for copies of weights that do not stay. */
+size_t pi2_opencl_weight_bytes(const pi2_opencl_device *device);
 /** From now on weights are copied to the device. Errors  UNSUPPORTED (there is no memory for the buffer) */
 pi2_status pi2_opencl_keep_copies(pi2_opencl_device *device);
 /** Gives up all that stays. */
 void pi2_opencl_forget(void *state);
-/** Compiles the program, or takes what an earlier run compiled. opencl_compile.c
+/** Compiles the program, or takes what an earlier run compiled, unless is_anew. What was there before is released.
+ *  opencl_compile.c
  *  Errors  UNSUPPORTED (the compiler's first line), MEMORY */
-pi2_status pi2_opencl_compile(pi2_opencl_device *device, const char *cache_folder);
-/** Tries every kernel against the processor's scalar one, and sets computes[]. opencl_check.c
- *  Errors  UNSUPPORTED (none has equal bits, and any_precision was not asked for); those of multiply() */
+pi2_status pi2_opencl_compile(pi2_opencl_device *device, const char *cache_folder, bool is_anew);
+/** Keeps the program with what was found of it (exact_types). */
+void pi2_opencl_keep(const pi2_opencl_device *device, const char *cache_folder);
+/** Removes what is kept of such a program: the next run compiles it. */
+void pi2_opencl_remove_kept(const pi2_opencl_device *device, const char *cache_folder);
+/** Releases the program and its kernels. */
+void pi2_opencl_drop_program(pi2_opencl_device *device);
+/** Text about a device or its platform (is_platform), as long as it is: to be freed; NULL: there is none. */
+char *pi2_opencl_text(const pi2_opencl_device *device, bool is_platform, cl_uint info);
+/** Tries every kernel against the processor's scalar one, and sets exact_types and computes[] (all of them, where any
+ *  precision will do). opencl_check.c
+ *  Errors  those of multiply() but UNSUPPORTED */
 pi2_status pi2_opencl_check(pi2_opencl_device *device, bool any_precision);
+/** Whether a kernel sees what the processor writes into memory that a buffer shows: the device says so of itself, and
+ *  may have a copy all the same. True also where it cannot be told. Errors  those of multiply() */
+pi2_status pi2_opencl_check_views(pi2_opencl_device *device, bool *sees_out);
 /** Text of an error that a function of OpenCL returned. */
 const char *pi2_opencl_error(cl_int error);
 

@@ -17,7 +17,9 @@ static bool find(void *library, const char *name, void *pointer, size_t bytes) {
 }
 
 static void load(void) {
-    static const char *const names[] = { "libOpenCL.so.1", "libOpenCL.so" };
+    /* Behind the system's: where phones have their driver, which is its own loader. */
+    static const char *const names[] = { "libOpenCL.so.1", "libOpenCL.so", "/vendor/lib64/libOpenCL.so",
+                                         "/system/vendor/lib64/libOpenCL.so" };
     void *library = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !library; i++) {
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);

@@ -10,8 +10,9 @@
     X(GetPlatformIDs) X(GetPlatformInfo) X(GetDeviceIDs) X(GetDeviceInfo) X(CreateContext) X(ReleaseContext) \
     X(CreateCommandQueue) X(ReleaseCommandQueue) X(CreateProgramWithSource) X(CreateProgramWithBinary)       \
     X(BuildProgram) X(GetProgramBuildInfo) X(GetProgramInfo) X(ReleaseProgram) X(CreateKernel)               \
-    X(ReleaseKernel) X(SetKernelArg) X(CreateBuffer) X(ReleaseMemObject) X(EnqueueWriteBuffer)               \
-    X(EnqueueReadBuffer) X(EnqueueNDRangeKernel) X(Flush) X(SetEventCallback) X(ReleaseEvent)
+    X(ReleaseKernel) X(SetKernelArg) X(GetKernelWorkGroupInfo) X(CreateBuffer) X(ReleaseMemObject)           \
+    X(EnqueueWriteBuffer) X(EnqueueReadBuffer) X(EnqueueNDRangeKernel) X(Flush) X(SetEventCallback)          \
+    X(GetEventInfo) X(ReleaseEvent)
 
 typedef struct pi2_opencl_library {
 #define PI2_OPENCL_MEMBER(name) __typeof__(&cl##name) name;

@@ -11,6 +11,7 @@
 
 #include "backends/opencl/opencl_internal.h"
 #include "base/fail.h"
+#include "base/pages.h"
 
 const char *pi2_opencl_error(cl_int error) {
     switch (error) {
@@ -48,7 +49,7 @@ int pi2_opencl_type(pi2_weight_type type) {
 
 /* ---- waiting ---- */
 
-enum { TIMEOUT_PARTS = 20 };
+enum { TIMEOUT_PARTS = 20, EARLY_NS = 50000000 };
 
 static void CL_CALLBACK tell(cl_event event, cl_int status, void *user) {
     (void)event;
@@ -67,19 +68,47 @@ static struct timespec after(uint64_t nanoseconds) {
                               .tv_nsec = (long)(nanoseconds % 1000000000u) };
 }
 
+/* What the driver says of an event when it is asked: as wait_for_answer(). */
+static cl_int ask(const pi2_opencl_device *device, cl_event event) {
+    cl_int status = CL_QUEUED;
+    if (device->cl->GetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL) !=
+        CL_SUCCESS) return CL_QUEUED;
+    return status > CL_COMPLETE ? CL_QUEUED : status;
+}
+
+static cl_int ask_for_answer(const pi2_opencl_device *device, cl_event event) {
+    enum { FIRST_NAP_NS = 20000, LONGEST_NAP_NS = 1000000 };
+    uint64_t waited = 0, nap = FIRST_NAP_NS;
+    cl_int result = ask(device, event);
+    while (result == CL_QUEUED && waited < device->timeout_ns) {
+        (void)nanosleep(&(struct timespec){ .tv_nsec = (long)nap }, NULL);
+        waited += nap;
+        if (nap < LONGEST_NAP_NS) nap += nap / 4;
+        result = ask(device, event);
+    }
+    return result;
+}
+
 /* Until the device has answered: CL_COMPLETE, an error, or CL_QUEUED when it did not in time. Parts of that time are
- * waited for one by one, so that of a process that was stopped (Ctrl-Z) no more than a part has passed. */
-static cl_int wait_for_answer(pi2_opencl_device *device) {
-    (void)pthread_mutex_lock(&device->lock);
-    for (int part = 0; device->result == CL_QUEUED && part < TIMEOUT_PARTS; part++) {
-        const struct timespec until = after(device->timeout_ns / TIMEOUT_PARTS);
+ * waited for one by one, so that of a process that was stopped (Ctrl-Z) no more than a part has passed; behind each,
+ * and early in the first, the driver is asked: some tell of nothing, or not of errors. */
+static cl_int wait_for_answer(pi2_opencl_device *device, cl_event event) {
+    if (device->asks) return ask_for_answer(device, event);
+    const uint64_t part_ns = device->timeout_ns / TIMEOUT_PARTS;
+    cl_int result = CL_QUEUED;
+    for (int part = 0; result == CL_QUEUED && part <= TIMEOUT_PARTS; part++) {
+        const struct timespec until = after(part == 0 && part_ns > EARLY_NS ? EARLY_NS : part_ns);
         int late = 0;
+        (void)pthread_mutex_lock(&device->lock);
         while (device->result == CL_QUEUED && late != ETIMEDOUT) {
             late = pthread_cond_timedwait(&device->told, &device->lock, &until);
         }
+        result = device->result;
+        (void)pthread_mutex_unlock(&device->lock); /* a driver may tell while it is asked */
+        if (result != CL_QUEUED) return result;
+        result = ask(device, event);
     }
-    const cl_int result = device->result;
-    (void)pthread_mutex_unlock(&device->lock);
+    device->asks = result != CL_QUEUED;
     return result;
 }
 
@@ -87,14 +116,14 @@ static cl_int wait_for_answer(pi2_opencl_device *device) {
 static pi2_status finish(pi2_opencl_device *device, cl_event done) {
     const pi2_opencl_library *cl = device->cl;
     device->result = CL_QUEUED;
-    cl_int error = cl->SetEventCallback(done, CL_COMPLETE, tell, device);
+    cl_int error = device->asks ? CL_SUCCESS : cl->SetEventCallback(done, CL_COMPLETE, tell, device);
     if (error == CL_SUCCESS) error = cl->Flush(device->queue);
     if (error != CL_SUCCESS) {
         device->is_stuck = true;
         device->stuck_event = done;
         return fail("waiting for a result", error);
     }
-    const cl_int result = wait_for_answer(device);
+    const cl_int result = wait_for_answer(device, done);
     if (result != CL_QUEUED) (void)cl->ReleaseEvent(done);
     else device->stuck_event = done;
     if (result == CL_COMPLETE) return PI2_OK;
@@ -112,10 +141,11 @@ static bool has_ended(pi2_opencl_device *device) {
 
 /* ---- weights ---- */
 
-/* A buffer of them, and where in the pass's memory it begins. */
+/* A buffer of them, and where in the pass's memory it begins; is_brought: each piece's are brought into it. */
 typedef struct pi2_opencl_weights {
     cl_mem memory;
     const uint8_t *base;
+    bool is_brought;
 } pi2_opencl_weights;
 
 /* A place in the list of units; NULL: there is no memory for it. */
@@ -169,6 +199,7 @@ static pi2_status find_kept(pi2_opencl_device *device, const pi2_backend_work *w
     *memory_out = unit->memory;
     if (unit->memory) return PI2_OK;
     const bool is_view = device->shares_memory;
+    if (work->unit_bytes > device->most_buffer_bytes) return PI2_OK;
     if (!is_view && device->copied_bytes + work->unit_bytes > device->most_copied_bytes) return PI2_OK;
     /* The device only reads it: OpenCL has no type that says so. */
     void *host = is_view ? (void *)(uintptr_t)work->unit_memory : NULL;
@@ -279,12 +310,14 @@ static void take_results(const pi2_backend_work *work, const piece *p, const flo
 
 /* ---- a piece ---- */
 
-static cl_int enqueue(pi2_opencl_device *device, cl_kernel kernel, cl_mem weights, const pi2_opencl_shape *shape,
+static cl_int enqueue(pi2_opencl_device *device, int type, cl_mem weights, const pi2_opencl_shape *shape,
                       size_t x_bytes, float *results, cl_event *done) {
     const pi2_opencl_library *cl = device->cl;
+    cl_kernel kernel = device->kernels[type];
+    const size_t group_rows = device->group_rows[type];
     const size_t out_bytes = round_up(shape->tokens, PI2_OPENCL_GROUP_TOKENS) * shape->rows * sizeof(float);
     /* Groups of one size: a driver that compiles a kernel for each size of group (PoCL) compiles it once. */
-    const size_t local[2] = { PI2_TILE_ROWS, 1 };
+    const size_t local[2] = { group_rows, 1 };
     const size_t global[2] = { shape->rows, (shape->tokens + PI2_OPENCL_GROUP_TOKENS - 1) / PI2_OPENCL_GROUP_TOKENS };
     cl_int error = cl->EnqueueWriteBuffer(device->queue, device->x, CL_FALSE, 0, x_bytes, device->x_memory, 0, NULL,
                                           NULL);
@@ -318,8 +351,7 @@ static pi2_status run_piece(pi2_opencl_device *device, const pi2_backend_work *w
                                                                : put_codes(device, work, p, &shape);
     if (!work->start) put_chains(work, p, to);
     cl_event done = NULL;
-    const cl_int error = enqueue(device, device->kernels[pi2_opencl_type(work->type)], weights->memory, &shape, x_bytes,
-                                 to, &done);
+    const cl_int error = enqueue(device, pi2_opencl_type(work->type), weights->memory, &shape, x_bytes, to, &done);
     if (error != CL_SUCCESS) {
         device->is_stuck = !lacks_memory(error) || !has_ended(device); /* what was taken of it may still run */
         return fail("handing over work", error);
@@ -327,85 +359,107 @@ static pi2_status run_piece(pi2_opencl_device *device, const pi2_backend_work *w
     return finish(device, done);
 }
 
-/* How work is cut into pieces: by as many tiles and tokens as the buffers hold; tokens 0: not even four fit. */
+/* How work is cut into pieces: by as many tiles and tokens as the buffers hold and a kernel may take; 0: not even one
+ * tile, or four tokens. */
 typedef struct cut_sizes {
     size_t tokens, tiles;        /* of a piece, at most */
 } cut_sizes;
 
-static cut_sizes cut_work(const pi2_backend_work *work) {
+static cut_sizes cut_work(const pi2_opencl_device *device, const pi2_backend_work *work, bool is_brought) {
     const size_t group = PI2_OPENCL_GROUP_TOKENS;
     const size_t most = PI2_OPENCL_X_BYTES / bytes_of_token(work) / group * group;
     const size_t tokens = most < work->token_count ? most : work->token_count;
     if (tokens == 0) return (cut_sizes){ .tokens = 0 };
-    return (cut_sizes){ .tokens = tokens,
-                  .tiles = PI2_OPENCL_OUT_BYTES / sizeof(float) / round_up(tokens, group) / PI2_TILE_ROWS };
+    const size_t padded = round_up(tokens, group);
+    const size_t of_results = PI2_OPENCL_OUT_BYTES / sizeof(float) / padded / PI2_TILE_ROWS;
+    const size_t of_weights = is_brought ? pi2_opencl_weight_bytes(device) / work->tile_bytes : SIZE_MAX;
+    const size_t of_time = PI2_OPENCL_PIECE_PRODUCTS / padded / work->columns / PI2_TILE_ROWS + 1;
+    const size_t tiles = of_results < of_weights ? of_results : of_weights;
+    return (cut_sizes){ .tokens = tokens, .tiles = tiles < of_time ? tiles : of_time };
 }
 
-static piece piece_at(const pi2_backend_work *work, const cut_sizes *cut, size_t token, size_t tile) {
+/* Number `number`: all tokens of some tiles, then of the next ones. */
+static piece piece_at(const pi2_backend_work *work, const cut_sizes *cut, size_t number) {
+    const size_t groups = (work->token_count + cut->tokens - 1) / cut->tokens;
+    const size_t token = number % groups * cut->tokens, tile = number / groups * cut->tiles;
     return (piece){ .tile_begin = tile,
                     .tile_count = work->tile_count - tile < cut->tiles ? work->tile_count - tile : cut->tiles,
                     .token_begin = token,
                     .token_count = work->token_count - token < cut->tokens ? work->token_count - token : cut->tokens };
 }
 
+static size_t count_pieces(const pi2_backend_work *work, const cut_sizes *cut) {
+    return (work->token_count + cut->tokens - 1) / cut->tokens * ((work->tile_count + cut->tiles - 1) / cut->tiles);
+}
+
 /* Each piece's results are taken at once where chains begin with it. Where they go on, or may turn out to be none, none
  * is taken before all are there: whoever computes the work then goes on from the same floats. */
-static pi2_status run_pieces(pi2_opencl_device *device, const pi2_backend_work *work,
-                             const pi2_opencl_weights *weights) {
-    const cut_sizes cut = cut_work(work);
+static pi2_status run_pieces(pi2_opencl_device *device, const pi2_backend_work *work, pi2_opencl_weights weights) {
+    const cut_sizes cut = cut_work(device, work, weights.is_brought);
     const size_t padded = round_up(work->token_count, PI2_OPENCL_GROUP_TOKENS);
     const bool fits = padded * work->tile_count * PI2_TILE_ROWS * sizeof(float) <= PI2_OPENCL_OUT_BYTES;
     const bool at_once = work->start && !device->flushes;
-    if (cut.tokens == 0 || (!at_once && !fits)) {
+    if (cut.tokens == 0 || cut.tiles == 0 || (!at_once && !fits)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: results of %zu tokens and %zu rows do not fit its buffer",
                         work->token_count, work->tile_count * PI2_TILE_ROWS);
     }
+    const size_t count = count_pieces(work, &cut);
     float *to = device->out_memory;
-    for (size_t t = 0; t < work->token_count; t += cut.tokens) {
-        for (size_t i = 0; i < work->tile_count; i += cut.tiles) {
-            const piece p = piece_at(work, &cut, t, i);
-            PI2_TRY(run_piece(device, work, &p, weights, to));
-            if (device->flushes && !has_results(&p, to)) {
-                return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: the device takes denormal floats for 0");
-            }
-            if (at_once) take_results(work, &p, to);
-            else to += padded_tokens(&p) * p.tile_count * PI2_TILE_ROWS;
+    for (size_t i = 0; i < count; i++) {
+        const piece p = piece_at(work, &cut, i);
+        if (weights.is_brought && p.token_begin == 0) {
+            weights.base = (const uint8_t *)work->tiles + p.tile_begin * work->tile_bytes;
+            PI2_TRY(bring(device, weights.memory, weights.base, p.tile_count * work->tile_bytes));
         }
+        PI2_TRY(run_piece(device, work, &p, &weights, to));
+        if (device->flushes && !has_results(&p, to)) {
+            return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: the device takes denormal floats for 0");
+        }
+        if (at_once) take_results(work, &p, to);
+        else to += padded_tokens(&p) * p.tile_count * PI2_TILE_ROWS;
     }
     to = device->out_memory;
-    for (size_t t = 0; !at_once && t < work->token_count; t += cut.tokens) {
-        for (size_t i = 0; i < work->tile_count; i += cut.tiles) {
-            const piece p = piece_at(work, &cut, t, i);
-            take_results(work, &p, to);
-            to += padded_tokens(&p) * p.tile_count * PI2_TILE_ROWS;
-        }
+    for (size_t i = 0; !at_once && i < count; i++) {
+        const piece p = piece_at(work, &cut, i);
+        take_results(work, &p, to);
+        to += padded_tokens(&p) * p.tile_count * PI2_TILE_ROWS;
     }
     return PI2_OK;
 }
 
-/* A copy of them. */
+/* Copies of them, each piece's when it is computed. */
 static pi2_status multiply_copied(pi2_opencl_device *device, const pi2_backend_work *work) {
-    const size_t bytes = work->tile_count * work->tile_bytes;
-    if (bytes > PI2_OPENCL_WEIGHT_BYTES) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %zu bytes of weights do not fit its buffer", bytes);
-    }
-    PI2_TRY(bring(device, device->weights, work->tiles, bytes));
-    return run_pieces(device, work, &(pi2_opencl_weights){ .memory = device->weights, .base = work->tiles });
+    return run_pieces(device, work, (pi2_opencl_weights){ .memory = device->weights, .is_brought = true });
 }
 
-/* Weights that are there during the call alone: a view of them, where memory is shared. A driver that shows no memory
- * of this size, or at this address, gets copies from now on. */
+/* The pages of a unit in which a work's tiles lie: drivers copy what begins elsewhere. */
+static void find_pages(const pi2_backend_work *work, const uint8_t **begin_out, size_t *bytes_out) {
+    const uintptr_t unit = (uintptr_t)work->unit_memory, page = pi2_page_bytes();
+    const uintptr_t first = (uintptr_t)work->tiles / page * page;
+    const uintptr_t last = round_up((uintptr_t)work->tiles + work->tile_count * work->tile_bytes, page);
+    const uintptr_t begin = first > unit ? first : unit, end = unit + work->unit_bytes;
+    *begin_out = (const uint8_t *)work->unit_memory + (begin - unit);
+    *bytes_out = (last < end ? last : end) - begin;
+}
+
+/* Weights that are there during the call alone, or in a unit that is larger than a buffer can be: a view of them, where
+ * memory is shared. A driver that shows no memory of this size, or at this address, gets copies from now on. */
 static pi2_status multiply_view(pi2_opencl_device *device, const pi2_backend_work *work) {
+    const uint8_t *begin = NULL;
+    size_t bytes = 0;
     cl_int error = CL_SUCCESS;
-    cl_mem view = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, work->unit_bytes,
-                                           (void *)(uintptr_t)work->unit_memory, &error);
+    find_pages(work, &begin, &bytes);
+    if (bytes > device->most_buffer_bytes) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %zu bytes of weights do not fit a buffer", bytes);
+    }
+    cl_mem view = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, bytes,
+                                           (void *)(uintptr_t)begin, &error);
     if (error != CL_SUCCESS) {
         pi2_opencl_forget(device);
         PI2_TRY(pi2_opencl_keep_copies(device));
         return multiply_copied(device, work);
     }
-    const pi2_status status =
-        run_pieces(device, work, &(pi2_opencl_weights){ .memory = view, .base = work->unit_memory });
+    const pi2_status status = run_pieces(device, work, (pi2_opencl_weights){ .memory = view, .base = begin });
     if (device->is_stuck) device->stuck_view = view;
     else (void)device->cl->ReleaseMemObject(view);
     return status;
@@ -414,7 +468,7 @@ static pi2_status multiply_view(pi2_opencl_device *device, const pi2_backend_wor
 static pi2_status multiply_once(pi2_opencl_device *device, const pi2_backend_work *work) {
     cl_mem kept = NULL;
     PI2_TRY(find_kept(device, work, &kept));
-    if (kept) return run_pieces(device, work, &(pi2_opencl_weights){ .memory = kept, .base = work->unit_memory });
+    if (kept) return run_pieces(device, work, (pi2_opencl_weights){ .memory = kept, .base = work->unit_memory });
     return device->shares_memory ? multiply_view(device, work) : multiply_copied(device, work);
 }
 
