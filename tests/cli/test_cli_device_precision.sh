@@ -59,7 +59,7 @@ fast="--device opencl --device-always --device-share 1 --backend-precision fast"
     # With another approximation it is another mode.
     expect_error 6 "(cache q8_0, device .* was not measured" run $chat $fast -ctk q8_0 -ctv q8_0 --max-divergence 1 -q
 
-    # Nothing of it is kept for others (sessions: test_engine_devices).
+    # Nothing of it is kept for others (sessions: test_device_choice).
     expect_error 2 "a prompt cache keeps what exact runs compute" run $chat $fast --prompt-cache "$folder/prompts" -q
 }
 finish
