@@ -47,10 +47,15 @@ fast="--device opencl --device-always --device-share 1 --backend-precision fast"
     expect 0 run $chat $fast --max-divergence 10 --on-divergence exact
     [ "$(cat "$folder/out")" = "$exact" ] || fail "the run that fell back says another text"
 
-    expect 0 verify $common -f "$folder/text" -c 64 --chunks 4 --json $fast
-    mode=$(json arithmetic)
+    # On a busy machine the thread may have done all of it before the device began.
+    for try in 1 2 3 4 5; do
+        expect 0 verify $common -f "$folder/text" -c 64 --chunks 4 --json $fast
+        mode=$(json arithmetic)
+        measured=$(json kl_divergence)
+        echo "$measured" | awk '{ exit !($1 > 1e-12) }' && break
+        echo "the device came too late (try $try)"
+    done
     echo "$mode" | grep -q '^device .* [0-9a-f]\{16\}$' || fail "the mode is called $mode"
-    measured=$(json kl_divergence)
     echo "$measured" | awk '{ exit !($1 > 1e-12 && $1 < 1) }' || fail "other bits cost $measured"
     expect 0 run $chat $fast --max-divergence 1 --json
     expect_json arithmetic "$mode"
