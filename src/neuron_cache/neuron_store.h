@@ -113,6 +113,8 @@ void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t bank, uint32
 uint8_t *pi2_neuron_store_place(pi2_neuron_store *store, uint32_t bank, uint32_t neuron);
 /** It is written, padding included. When all of a unit are, the unit is there, if it matches its checksum. */
 void pi2_neuron_store_keep(pi2_neuron_store *store, uint32_t bank, uint32_t neuron);
+/** Of a store that is_described: all of them are. One thread, between passes. */
+void pi2_neuron_store_keep_chosen(pi2_neuron_store *store);
 /** The pass has ended: units that were not written whole have no slot any more. One thread, between passes. */
 void pi2_neuron_store_end_keeping(pi2_neuron_store *store);
 
@@ -126,6 +128,10 @@ void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t bank, uint32_t unit
  *  that every pass tells; of others it would be old. Any thread; one at a time for each neuron. */
 void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t bank, uint32_t first, uint32_t count,
                                  const float *gates);
+
+/** How near the first so many units of a bank are to firing, as on_near was told in another run. One thread, while no
+ *  other is in the store. */
+void pi2_neuron_store_set_near(pi2_neuron_store *store, uint32_t bank, const uint8_t *near, uint32_t count);
 
 /** A layer begins: what earlier ones used may leave, and on_use is told of the last one's. One thread, while no other
  *  is in the store. */

@@ -273,6 +273,14 @@ static uint32_t worth_of(const pi2_neuron_store *store, const store_bank *own, u
     return worth;
 }
 
+/* The unit of a neuron. Where no head was read neurons lie in some order that is not the model's: those of a chunk come
+ * from everywhere. */
+static uint32_t unit_of(const pi2_neuron_bank *bank, const store_bank *own, uint32_t neuron) {
+    if (own->head.place_of) return own->head.place_of[neuron];
+    const uint32_t whole = bank->neuron_count / MOST_CHOSEN * MOST_CHOSEN;
+    return neuron < whole ? neuron % MOST_CHOSEN * (whole / MOST_CHOSEN) + neuron / MOST_CHOSEN : neuron;
+}
+
 void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t b, uint32_t begin, uint32_t end) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     store_bank *own = &store->banks[b];
@@ -284,7 +292,7 @@ void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t b, uint32_t 
         const uint64_t all = own->fill_count;
         const uint32_t most = (uint32_t)(all * to / bank->neuron_count - all * from / bank->neuron_count);
         for (uint32_t n = from; n < to && most > 0; n++) {
-            const uint32_t unit = own->head.place_of[n];
+            const uint32_t unit = unit_of(bank, own, n);
             if (!is_due(store, own, unit)) continue;
             const passing_unit one = { unit, worth_of(store, own, unit) };
             if (count == most && best[count - 1].worth >= one.worth) continue;
@@ -293,6 +301,15 @@ void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t b, uint32_t 
             best[at] = one;
         }
         for (uint32_t i = 0; i < count && reserve(store, b, best[i].unit); i++) {}
+    }
+}
+
+void pi2_neuron_store_keep_chosen(pi2_neuron_store *store) {
+    for (uint32_t i = 0; i < store->slot_count; i++) {
+        const slot_word word = atomic_load(&store->slots[i].word);
+        if (word_state(word) != PI2_PART_ARRIVED) continue;
+        atomic_store(&store->slots[i].word, word_of(word_unit(word), 0, PI2_PART_READY));
+        store->kept++;
     }
 }
 

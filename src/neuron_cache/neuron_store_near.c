@@ -63,6 +63,17 @@ void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t b, uint32_t f
     }
 }
 
+void pi2_neuron_store_set_near(pi2_neuron_store *store, uint32_t b, const uint8_t *near, uint32_t count) {
+    const uint32_t units = store->options.banks->banks[b].unit_count;
+    if (!store->near) return;
+    for (uint32_t unit = 0; unit < count && unit < units; unit++) {
+        const size_t at = (store->banks[b].first_unit + unit) * (size_t)store->near_stride;
+        for (uint32_t i = 0; i < store->near_stride; i++) {
+            atomic_store_explicit(&store->near[at + i], near[unit], memory_order_relaxed);
+        }
+    }
+}
+
 void pi2_neuron_store_settle_near(pi2_neuron_store *store) {
     for (uint32_t b = 0; store->near && b < store->options.banks->count; b++) {
         store_bank *own = &store->banks[b];

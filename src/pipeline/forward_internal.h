@@ -10,12 +10,7 @@
 #include "pipeline/pass_choice.h"
 #include "pipeline/stage.h"
 
-/* Neurons that are quantised in one piece; a whole number of every type's blocks. */
-enum { PI2_NEURON_SEGMENT = 1024 };
-/* Parts that a layer with late neurons is computed in, at most; and a part's stages. */
-enum { PI2_NEURON_PARTS = 8, PI2_STAGES_OF_A_PART = 3 };
-/* Units that a thread asks for together. */
-enum { PI2_WANTED_TOGETHER = 16 };
+enum { PI2_STAGES_OF_A_PART = 3 };
 #define PI2_NO_BANK UINT32_MAX
 
 enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };

@@ -1,5 +1,5 @@
 /*
- * pass_choice.h: whether a pass computes the neurons that fire alone, or all of them.
+ * pass_choice.h: whether a pass computes the neurons that fire alone, or all of them; and how it cuts them.
  *
  * Alone they are read in as many small reads as are missing; all of them stream, in long reads. One token uses a tenth;
  * eight use more than half, each with sums of its own, and then long reads and a matrix product for all tokens at
@@ -10,6 +10,13 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/** Neurons that are quantised in one piece; a whole number of every type's blocks. */
+enum { PI2_NEURON_SEGMENT = 1024 };
+/** Parts, of whole segments, that a layer with late neurons is computed in, at most. */
+enum { PI2_NEURON_PARTS = 8 };
+/** Units that a thread asks for together. */
+enum { PI2_WANTED_TOGETHER = 16 };
 
 /**
  * Whether so many small reads and bytes_beside in long ones are clearly faster than long_bytes: by a third and more,

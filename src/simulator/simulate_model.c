@@ -166,10 +166,7 @@ static pi2_status walk_pass(model_run *r, uint32_t tokens, uint32_t position, bo
     return pi2_simulated_walk_pass(&r->walk, tokens, position, has_uses);
 }
 
-/*
- * The prompt, of which all neurons are computed, in the plan's batches. What of single neurons finds a place is left in
- * memory as it streams past, so the store is filled then, and that costs nothing.
- */
+/* The prompt, of which all neurons are computed, in the plan's batches. */
 static pi2_status walk_prompt(model_run *r, uint32_t tokens, uint32_t *position) {
     const uint32_t batch = r->plan.plan.memory.shape.batch_tokens;
     const bool draws = r->stores.experts && !r->uses.is_recorded;
@@ -183,8 +180,29 @@ static pi2_status walk_prompt(model_run *r, uint32_t tokens, uint32_t *position)
     return PI2_OK;
 }
 
+/*
+ * What of single neurons finds a place is left in memory as a prompt streams past: where it was recorded, those that
+ * were nearest to firing as the first token found them; else those that lie first. That costs nothing.
+ */
 static pi2_status fill_neurons(model_run *r) {
     if (!r->stores.neurons || !pi2_neuron_store_wants_filling(r->stores.neurons)) return PI2_OK;
+    const pi2_neuron_banks *banks = r->plan.plan.banks;
+    uint8_t *may_keep = calloc(banks->count + (size_t)1, 1);
+    if (!may_keep) return pi2_fail(PI2_ERR_MEMORY, "no memory to simulate a prompt");
+    for (uint32_t b = 0; b < banks->count; b++) {
+        uint32_t count;
+        const uint8_t *near = pi2_simulated_uses_near(&r->uses, b, &count);
+        if (near) pi2_neuron_store_set_near(r->stores.neurons, b, near, count);
+        may_keep[b] = near != NULL;
+    }
+    if (pi2_neuron_store_begin_keeping(r->stores.neurons, may_keep)) {
+        for (uint32_t b = 0; b < banks->count; b++) {
+            pi2_neuron_store_choose_kept(r->stores.neurons, b, 0, banks->banks[b].neuron_count);
+        }
+        pi2_neuron_store_keep_chosen(r->stores.neurons);
+        pi2_neuron_store_end_keeping(r->stores.neurons);
+    }
+    free(may_keep);
     PI2_TRY(pi2_neuron_store_fill(r->stores.neurons, NULL));
     pi2_simulated_disk_forgive(&r->disk);
     return PI2_OK;

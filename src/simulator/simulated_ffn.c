@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "pipeline/pass_choice.h"
 #include "simulator/simulated_pass_internal.h"
 
 /* ---- single neurons, as pipeline/forward_neurons.c has them ---- */
@@ -21,43 +22,95 @@ static void sort_by_part(pi2_simulated_walk *walk, const uint32_t *units, uint32
     first[0] = 0;
 }
 
-/* Those of a part that are there are computed at once; the others are asked for, and stay in the list's front part.
- * Returns how many these are by now. */
-static uint32_t fire(pi2_simulated_walk *walk, uint32_t bank, uint32_t part, uint32_t late_count) {
-    pi2_neuron_store *neurons = walk->stores->neurons;
-    const uint32_t begin = walk->late_first[part], end = walk->late_first[part + 1], before = late_count;
-    if (end > begin) pi2_neuron_store_collect(neurons);
-    for (uint32_t i = begin; i < end; i++) {
-        if (!pi2_neuron_store_hit(neurons, bank, walk->late[i])) walk->late[late_count++] = walk->late[i];
+/* Asks for the late units from `asked` on, as many together as a thread gathers, in the file's order. */
+static void ask(pi2_simulated_walk *walk, uint32_t bank, uint32_t asked, uint32_t late_count) {
+    uint32_t units[PI2_WANTED_TOGETHER];
+    while (asked < late_count) {
+        uint32_t count = 0;
+        for (; count < PI2_WANTED_TOGETHER && asked < late_count; count++) {
+            const uint32_t unit = walk->late[asked++];
+            uint32_t at = count;
+            for (; at > 0 && units[at - 1] > unit; at--) units[at] = units[at - 1];
+            units[at] = unit;
+        }
+        pi2_neuron_store_want(walk->stores->neurons, bank, units, count);
     }
-    const uint32_t missed = late_count - before, here = end - begin - missed;
-    if (missed) pi2_neuron_store_want(neurons, bank, walk->late + before, missed);
-    pi2_neuron_store_note(neurons, bank, end - begin, here);
-    pi2_simulated_work(walk, here * walk->neuron_seconds);
-    return late_count;
+}
+
+/*
+ * Gate, part by part: threads gather what is not there, and ask when each has enough of it. Late units stay in the
+ * list's front part, in the order in which they were found late; late_first[part] becomes where a part's begin. Returns
+ * how many are there.
+ */
+static uint32_t gate(pi2_simulated_walk *walk, uint32_t bank) {
+    pi2_neuron_store *neurons = walk->stores->neurons;
+    const uint32_t together = PI2_WANTED_TOGETHER * walk->workload->threads;
+    uint32_t here = 0, late_count = 0, asked = 0, begin = 0;
+    for (uint32_t part = 0; part < PI2_SIMULATED_GATE_PARTS; part++) {
+        const uint32_t end = walk->late_first[part + 1], late_before = late_count;
+        pi2_simulated_work(walk, walk->gate_seconds / PI2_SIMULATED_GATE_PARTS);
+        if (end > begin) pi2_neuron_store_collect(neurons);
+        for (uint32_t i = begin; i < end; i++) {
+            if (!pi2_neuron_store_hit(neurons, bank, walk->late[i])) walk->late[late_count++] = walk->late[i];
+        }
+        here += end - begin - (late_count - late_before);
+        begin = end;
+        walk->late_first[part + 1] = late_count;
+        if (late_count - asked < together) continue;
+        ask(walk, bank, asked, late_count);
+        asked = late_count;
+    }
+    ask(walk, bank, asked, late_count);
+    pi2_neuron_store_note(neurons, bank, here + late_count, here);
+    return here;
+}
+
+/* Parts that a layer is computed in, as pipeline/forward_neurons.c has it. */
+static uint32_t parts_of(const pi2_simulated_walk *walk, uint32_t bank, uint32_t late_count) {
+    const uint32_t neurons = walk->uses->banks->banks[bank].neuron_count;
+    const uint32_t segments = (neurons + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
+    const uint32_t each = (segments + PI2_NEURON_PARTS - 1) / PI2_NEURON_PARTS;
+    return late_count ? (segments + each - 1) / each : 1;
+}
+
+/* The late units of some parts of Gate: those that found no read are asked for again, then each is waited for. */
+static pi2_status late_units(pi2_simulated_walk *walk, uint32_t bank, uint32_t begin, uint32_t end) {
+    pi2_neuron_store *neurons = walk->stores->neurons;
+    const uint32_t first_unit = walk->disk->first_unit[bank];
+    const uint8_t *memory;
+    for (uint32_t i = begin; i < end; i++) {
+        if (pi2_neuron_store_has(neurons, bank, walk->late[i])) continue;
+        pi2_neuron_store_want(neurons, bank, &walk->late[i], 1);
+    }
+    for (uint32_t i = begin; i < end; i++) {
+        PI2_TRY(pi2_neuron_store_take(neurons, bank, walk->late[i], &memory));
+        pi2_simulated_wait(walk, walk->disk->unit_there[first_unit + walk->late[i]]);
+        pi2_simulated_work(walk, walk->neuron_seconds);
+    }
+    return PI2_OK;
 }
 
 pi2_status pi2_simulated_neurons_of(pi2_simulated_walk *walk, const pi2_group *group) {
-    const uint8_t *by_neuron = walk->run->plan.by_neuron, *memory;
-    const uint32_t bank = walk->bank_of[group->layer], first_unit = walk->disk->first_unit[bank];
+    const uint8_t *by_neuron = walk->run->plan.by_neuron;
+    const uint32_t bank = walk->bank_of[group->layer];
     const uint32_t begin = walk->uses->first[bank], count = walk->uses->first[bank + 1] - begin;
-    uint32_t late_count = 0;
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
         if (by_neuron[e]) continue;
         PI2_TRY(pi2_simulated_await_extent(walk, e)); /* Gate, which stays as a rule */
         pi2_simulated_leave_extent(walk, e);
     }
+    uint32_t near_count;
+    const uint8_t *near = pi2_simulated_uses_near(walk->uses, bank, &near_count);
+    if (near) pi2_neuron_store_set_near(walk->stores->neurons, bank, near, near_count);
     sort_by_part(walk, walk->uses->keys + begin, count);
-    for (uint32_t part = 0; part < PI2_SIMULATED_GATE_PARTS; part++) {
-        pi2_simulated_work(walk, walk->gate_seconds / PI2_SIMULATED_GATE_PARTS);
-        late_count = fire(walk, bank, part, late_count);
+    const uint32_t here = gate(walk, bank), parts = parts_of(walk, bank, count - here);
+    pi2_simulated_work(walk, here * walk->neuron_seconds);
+    for (uint32_t part = 0; part < parts; part++) {
+        const uint32_t first = part * PI2_SIMULATED_GATE_PARTS / parts;
+        const uint32_t last = (part + 1) * PI2_SIMULATED_GATE_PARTS / parts;
+        PI2_TRY(late_units(walk, bank, walk->late_first[first], walk->late_first[last]));
+        pi2_simulated_work(walk, (double)count / parts * walk->column_seconds);
     }
-    for (uint32_t i = 0; i < late_count; i++) {
-        PI2_TRY(pi2_neuron_store_take(walk->stores->neurons, bank, walk->late[i], &memory));
-        pi2_simulated_wait(walk, walk->disk->unit_there[first_unit + walk->late[i]]);
-        pi2_simulated_work(walk, walk->neuron_seconds);
-    }
-    pi2_simulated_work(walk, count * walk->column_seconds);
     pi2_neuron_store_begin_layer(walk->stores->neurons);
     return PI2_OK;
 }

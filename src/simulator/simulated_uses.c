@@ -87,6 +87,7 @@ static void next_recorded(pi2_simulated_uses *uses) {
     const uint32_t experts = trace->header.expert_count;
     uint32_t layer = 0, count = 0;
     uses->tokens = trace->demands[uses->demand].pass_tokens;
+    uses->begin = uses->demand;
     do {
         const uint32_t begin = trace->demands[uses->demand].begin, end = trace->demands[uses->demand + 1].begin;
         const uint32_t own = trace->keys[begin] / experts;
@@ -95,6 +96,18 @@ static void next_recorded(pi2_simulated_uses *uses) {
         uses->demand++;
     } while (uses->demand < trace->demand_count && !pi2_trace_begins_pass(trace, uses->demand));
     while (layer <= uses->layers) uses->drawn_first[layer++] = count;
+}
+
+const uint8_t *pi2_simulated_uses_near(const pi2_simulated_uses *uses, uint32_t bank, uint32_t *count_out) {
+    const pi2_trace *trace = &uses->trace;
+    if (!uses->is_recorded || !trace->near_of) return NULL;
+    for (uint32_t d = uses->begin; d < trace->demand_count; d++) {
+        if (d > uses->begin && pi2_trace_begins_pass(trace, d)) return NULL;
+        if (trace->keys[trace->demands[d].begin] / trace->header.expert_count != bank) continue;
+        *count_out = trace->near_of[d].count;
+        return trace->near_of[d].count ? trace->near + trace->near_of[d].begin : NULL;
+    }
+    return NULL;
 }
 
 /* ---- drawn ---- */

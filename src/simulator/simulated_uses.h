@@ -21,7 +21,7 @@ typedef struct pi2_simulated_uses {
     /* the rest is its own */
     pi2_trace trace;
     bool is_recorded;
-    uint32_t demand;               /* the next one of the trace */
+    uint32_t begin, demand;        /* of the trace: where the pass under way begins, and the next one does */
     uint32_t layers, experts, used; /* experts of a layer that has some, and of a token; 0: none are drawn */
     const pi2_neuron_banks *banks; /* whose units are; NULL: none are */
     float *rates;                  /* [units] */
@@ -38,6 +38,9 @@ typedef struct pi2_simulated_uses {
  */
 pi2_status pi2_simulated_uses_open(const pi2_planned_run *run, const pi2_neuron_banks *banks, const char *trace,
                                    const char *statistics, uint64_t seed, pi2_simulated_uses *uses);
+/** How near a bank's units are to firing when the pass under way (before it the first one) asks for some of them: a
+ *  byte each (unit_near.h). NULL: it was not recorded. */
+const uint8_t *pi2_simulated_uses_near(const pi2_simulated_uses *uses, uint32_t bank, uint32_t *count_out);
 void pi2_simulated_uses_close(pi2_simulated_uses *uses);
 /** Goes to the next pass: the trace's, or one of `tokens`. */
 void pi2_simulated_uses_next(pi2_simulated_uses *uses, uint32_t tokens);

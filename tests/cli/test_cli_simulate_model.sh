@@ -104,8 +104,7 @@ expect 0 simulate -m "$folder/dense.gguf" --device "$folder/disk.json" -c 128 -n
 near "$(json runs.0.bytes_per_token)" "$streamed" 0.02
 near "$(json runs.0.mean_ms)" "$(echo "$streamed" | awk '{ print $1 / 1e5 }')" 0.1
 
-# Half of the neurons: what a run finds and reads is what its simulation does, but that a trace has no Gates: how near
-# neurons were to firing, and which ones the prompt left, the simulation does not know.
+# Half of the neurons: what a run finds and reads is what its simulation does, by how near its neurons were to firing.
 budget=20000000
 while [ $budget -lt 60000000 ]; do
     "$program" plan -m "$folder/sparse.pi2" -c 128 -b 16 --memory $budget --json >"$folder/plan" 2>/dev/null &&
@@ -118,7 +117,7 @@ expect 0 run -m "$folder/sparse.pi2" --raw -p "bako mirena" -n 48 --temp 0 --ign
 uses=$(json io.neuron_uses)
 hits=$(echo "$(json io.neuron_hits) $uses" | awk '{ print $1 / $2 }')
 expect 0 simulate -m "$folder/sparse.pi2" --device "$folder/disk.json" -c 128 --memory $budget --trace "$folder/units" --json
-near "$(json runs.0.hit_share)" "$hits" 0.12
+near "$(json runs.0.hit_share)" "$hits" 0.05
 echo "$hits" | awk '{ exit !($1 < 0.97) }' || fail "everything was there: $hits"
 
 # Experts: the same, by every policy's own code.

@@ -164,6 +164,34 @@ static void flip(uint64_t offset) {
     assert_int_equal(fclose(file), 0);
 }
 
+/* As another run told how near neurons were to firing, those are chosen, and are there without a byte that was read. */
+static void a_simulated_prompt_leaves_what_was_near(void **state) {
+    (void)state;
+    static const uint8_t may_keep[BANKS] = { 1 };
+    enum { FAR = 1, NEAR = 200, UNITS = 96 };
+    uint8_t near[UNITS];
+    uint32_t kept[2] = { 0 };
+    setup s;
+    pi2_store_counters before, after;
+    const uint64_t all = pi2_neuron_store_all_bytes(&banks), least = pi2_neuron_store_least_bytes(&banks);
+    assert_int_equal(banks_list[0].unit_count, UNITS);
+    assert_int_equal(try_open("auto", least + (all - least) / 8, &s), PI2_OK);
+    pi2_store_count(s.way, &before);
+    pi2_neuron_store_begin_pass(s.store, 40, 40);
+    for (uint32_t u = 0; u < UNITS; u++) near[u] = u % 2 ? NEAR : FAR;
+    pi2_neuron_store_set_near(s.store, 0, near, UNITS);
+    assert_true(pi2_neuron_store_begin_keeping(s.store, may_keep));
+    pi2_neuron_store_choose_kept(s.store, 0, 0, UNITS);
+    pi2_neuron_store_keep_chosen(s.store);
+    pi2_neuron_store_end_keeping(s.store);
+    pi2_neuron_store_begin_layer(s.store);
+    for (uint32_t u = 0; u < UNITS; u++) kept[u % 2] += pi2_neuron_store_hit(s.store, 0, u) != NULL;
+    assert_true(kept[1] > 10 && (kept[0] == 0 || kept[1] == UNITS / 2));
+    pi2_store_count(s.way, &after);
+    assert_int_equal(after.reads, before.reads);
+    close_store(&s);
+}
+
 /* Damage that one of several threads meets while it fills is told by its own place; what is there then is good, and
  * the rest is read when it is wanted. */
 static void a_filling_that_fails_leaves_what_is_good(void **state) {
@@ -218,6 +246,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filling_again_brings_what_was_used),
         cmocka_unit_test(a_prompt_leaves_neurons),
+        cmocka_unit_test(a_simulated_prompt_leaves_what_was_near),
         cmocka_unit_test(a_filling_that_fails_leaves_what_is_good),
         cmocka_unit_test(fine_units_are_as_good),
     };
