@@ -4,14 +4,16 @@
  *
  *   bench/drafting --model MODEL --memory SIZE --answers FILE      # the answers
  *   build/draft_policy FILE [--token SHARE] [--free N] [--in-memory] [--draft SHARE --holds SHARE] [--draws N]
- *                      [--nodes N] [--table FILE] [--prompts]
+ *                      [--waits SHARE] [--nodes N] [--leaves N] [--table FILE] [--prompts]
  *
  * --token     what a token more in a pass costs, of a pass over one (1/32)
  * --free      so many tokens more cost nothing (0): computing hides behind reading
+ * --waits     so much of a pass without guesses waits for reads, which is told (not told)
  * --in-memory the model does not stream: what is taken for known at first
  * --draft     beside earlier text a drafter guesses that takes so much of a pass for a token, and
  * --holds     of whose tokens so many are right, drawn anew N times (10)
  * --nodes     tokens of a tree (0: chains alone)
+ * --leaves    of these, such that nothing follows (all)
  * --table     a table of next tokens (powerinfer2 guesses)
  * --prompts   each answer, not only all together
  *
@@ -32,8 +34,8 @@ static const double hit_memory = 1.0 / 32;
 
 typedef struct policy_settings {
     const char *path;
-    double token, draft, holds;
-    unsigned long draws, nodes, free;
+    double token, waits, draft, holds;
+    unsigned long draws, nodes, leaves, free;
     pi2_next_table *table;
     bool in_memory, prompts;
 } policy_settings;
@@ -134,7 +136,7 @@ static bool find_right(const played_guess *guess, int32_t token, uint8_t *at_out
 }
 
 /* Passes over the answer; returns the time that they took. */
-static double play_answer(pi2_drafting *drafting, const known_answer *known) {
+static double play_answer(pi2_drafting *drafting, pi2_draft_times *times, const known_answer *known) {
     pi2_drafting_push(drafting, known->tokens, known->prompt);
     play.clock_ns = 0;
     for (play.at = known->prompt; play.at < known->count;) {
@@ -148,6 +150,7 @@ static double play_answer(pi2_drafting *drafting, const known_answer *known) {
         play.passes++;
         play.guessed += guess.count;
         pi2_drafting_note_pass(drafting, guess.count, 0, time);
+        if (guess.count == 0 && play.settings->waits > 0) pi2_draft_times_tell(times, play.settings->waits);
         play.at++;
         uint8_t at = 0;
         while (play.at < known->count && find_right(&guess, known->tokens[play.at], &at)) {
@@ -176,20 +179,22 @@ static double measure(const policy_settings *settings, const known_answer *known
     static struct pi2_session session;
     static pi2_engine engine;
     static pi2_model model;
+    static pi2_draft_times learnt;
     const double plain_ns = pass_ns * (known->count - known->prompt);
     double sum = 0;
     *least_out = 1e9;
     for (unsigned long draw = 0; draw < settings->draws; draw++) {
         const pi2_drafting_options options = { .kinds = kinds, .reads = !settings->in_memory, .session = &session,
-                                               .context_tokens = MOST_TOKENS, .most = GUESSED,
+                                               .times = &learnt, .context_tokens = MOST_TOKENS, .most = GUESSED,
                                                .trees = settings->nodes > 0, .nodes = (uint32_t)settings->nodes,
-                                               .leaves = PI2_DRAFT_NODES_MOST };
+                                               .leaves = (uint32_t)settings->leaves };
         pi2_drafting *drafting = NULL;
+        learnt = (pi2_draft_times){ .token_share = 0 };
         fill_session(&session, &engine, &model);
         play.random = draw * 977 + known->count;
         play.answer = known;
         if (pi2_drafting_create(&options, &drafting) != PI2_OK) abort();
-        const double times = plain_ns / play_answer(drafting, known);
+        const double times = plain_ns / play_answer(drafting, &learnt, known);
         pi2_drafting_free(drafting);
         sum += times;
         if (times < *least_out) *least_out = times;
@@ -262,7 +267,7 @@ static pi2_next_table *open_table(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    policy_settings settings = { .token = 1.0 / 32, .draws = 10 };
+    policy_settings settings = { .token = 1.0 / 32, .draws = 10, .leaves = PI2_DRAFT_NODES_MOST };
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--in-memory") == 0) settings.in_memory = true;
@@ -274,6 +279,8 @@ int main(int argc, char **argv) {
             else if (strcmp(argv[i], "--holds") == 0) settings.holds = strtod(value, NULL);
             else if (strcmp(argv[i], "--draws") == 0) settings.draws = strtoul(value, NULL, 10);
             else if (strcmp(argv[i], "--nodes") == 0) settings.nodes = strtoul(value, NULL, 10);
+            else if (strcmp(argv[i], "--waits") == 0) settings.waits = strtod(value, NULL);
+            else if (strcmp(argv[i], "--leaves") == 0) settings.leaves = strtoul(value, NULL, 10);
             else if (strcmp(argv[i], "--free") == 0) settings.free = strtoul(value, NULL, 10);
             else if (strcmp(argv[i], "--table") == 0) settings.table = open_table(value);
             else settings.draws = 0;
@@ -282,6 +289,7 @@ int main(int argc, char **argv) {
     }
     if (settings.path && settings.draws > 0) return run(&settings);
     (void)fprintf(stderr, "usage: draft_policy FILE [--token SHARE] [--free N] [--in-memory] [--draft SHARE "
-                          "--holds SHARE] [--draws N] [--nodes N] [--table FILE] [--prompts]\n");
+                          "--holds SHARE] [--draws N] [--waits SHARE] "
+                          "[--nodes N] [--leaves N] [--table FILE] [--prompts]\n");
     return 2;
 }

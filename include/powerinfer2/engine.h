@@ -44,6 +44,9 @@ enum { PI2_THREADS_MOST = 256 };
 /** Sessions that one engine has room for at most. */
 enum { PI2_SEQUENCES_MOST = 256 };
 
+/** pi2_engine_options.draft_nodes: the most where weights stream and every token reads the same ones, else none. */
+#define PI2_DRAFT_NODES_CHOSEN UINT32_MAX
+
 typedef struct pi2_engine_options {
     const char *model_path;      /* .gguf (first part of a split model) or .pi2 */
     const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
@@ -62,9 +65,9 @@ typedef struct pi2_engine_options {
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
     uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, one behind the other, at most 15 and
                                     fewer where the budget is small; 0: none. The text is the same (session.h) */
-    uint32_t draft_nodes;        /* the same of a guess that parts, with alternatives, at most 31; 0: none does. Models
-                                    with recurrent states or rings of windows have none, nor do passes of several
-                                    sessions */
+    uint32_t draft_nodes;        /* the same of a guess that parts, with alternatives, at most 31; 0: none does; or
+                                    PI2_DRAFT_NODES_CHOSEN. Models with recurrent states or rings of windows have none,
+                                    nor do passes of several sessions */
     const char *draft_model_path; /* a smaller model of the same vocabulary, or a layer that was trained to guess for
                                     this one (EAGLE-3), which guesses them, beside earlier text; it is left out, which
                                     the log says, where it does not pay. NULL: none */

@@ -7,9 +7,10 @@ static const pi2_cli_option draft_options[] = {
      "Tokens at most that are guessed ahead and checked in one pass, where that is faster; fewer where memory is "
      "small. They are guessed from earlier text, and by a draft model. 0: none. The text is the same.",
      "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
-    {"--draft-nodes", "N", PI2_CLI_INTEGER, DRAFT(nodes), "0",
-     "The same of a guess with alternatives, at most 31: what may come next, and what may follow each of that. 0: "
-     "guesses are chains.", NULL, 0, INT32_MAX},
+    {"--draft-nodes", "N", PI2_CLI_INTEGER, DRAFT(nodes), "-1",
+     "The same of a guess with alternatives, at most 31: what may come next, and what may follow each of that, up to "
+     "15 tokens one behind the other. 0: guesses are chains. -1: 31 where weights stream and every token reads the "
+     "same ones, else 0.", NULL, -1, INT32_MAX},
     {"-md, --model-draft", "FILE", PI2_CLI_TEXT, DRAFT(model), NULL,
      "A smaller model with the same vocabulary, which guesses too, or a layer that was trained to guess for this model "
      "(EAGLE-3). It stays in memory, within --memory; where its guesses save less time than they and its memory cost, "
@@ -29,7 +30,7 @@ pi2_cli_section pi2_cli_draft_section(pi2_cli_draft_settings *settings) {
 
 void pi2_cli_fill_draft_options(const pi2_cli_draft_settings *settings, pi2_engine_options *options) {
     options->draft_tokens = (uint32_t)settings->most;
-    options->draft_nodes = (uint32_t)settings->nodes;
+    options->draft_nodes = settings->nodes < 0 ? PI2_DRAFT_NODES_CHOSEN : (uint32_t)settings->nodes;
     options->draft_model_path = settings->model;
     options->draft_least_tokens = (uint32_t)settings->least;
     options->draft_least_chance = settings->least_chance;

@@ -11,8 +11,8 @@
 /** Where a token may come from. Class 0 says that it does not come from there. */
 typedef enum pi2_draft_source {
     PI2_DRAFT_FROM_TEXT,     /* 1 + 4 * (the match's length - 1) + its place among others */
-    PI2_DRAFT_FROM_TABLE,    /* 1 + halvings of its chance, up to 11 */
-    PI2_DRAFT_FROM_LEARNT,   /* likewise */
+    PI2_DRAFT_FROM_TABLE,    /* 1 + halvings of its chance, up to 11; PI2_DRAFT_UNKNOWN: there is no table */
+    PI2_DRAFT_FROM_LEARNT,   /* 1 + halvings, likewise */
     PI2_DRAFT_FROM_BEFORE,   /* likewise, of the logits that gave the token before; or PI2_DRAFT_UNKNOWN */
     PI2_DRAFT_SOURCES
 } pi2_draft_source;

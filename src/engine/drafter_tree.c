@@ -84,6 +84,7 @@ static pi2_status saw(void *user, const pi2_draft_pass *pass) {
 /** The followers of one place. */
 typedef struct branch {
     bool is_first;        /* behind the text itself */
+    bool has_table;
     uint32_t count;
     follower followers[FOLLOWERS_MOST];
 } branch;
@@ -96,6 +97,7 @@ static void add(branch *place, int32_t token, pi2_draft_source source, uint32_t 
     if (at == place->count) {
         place->followers[at] = (follower){ .token = token };
         if (!place->is_first) place->followers[at].classes.of[PI2_DRAFT_FROM_BEFORE] = PI2_DRAFT_UNKNOWN;
+        if (!place->has_table) place->followers[at].classes.of[PI2_DRAFT_FROM_TABLE] = PI2_DRAFT_UNKNOWN;
         place->count++;
     }
     if (place->followers[at].classes.of[source] == 0) place->followers[at].classes.of[source] = (uint8_t)class;
@@ -126,6 +128,7 @@ static void list_followers(const tree_state *state, const pi2_draft_text *text, 
     const uint32_t match_count = pi2_draft_places_find(&state->places, text, tail, tail_count, matches);
     place->count = 0;
     place->is_first = parent == 0;
+    place->has_table = state->table != NULL;
     for (uint32_t i = 0; i < match_count; i++) {
         add(place, matches[i].token, PI2_DRAFT_FROM_TEXT, 1 + PI2_DRAFT_FOLLOWERS_MOST * (matches[i].match - 1) + i);
     }

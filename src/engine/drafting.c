@@ -43,7 +43,7 @@ struct pi2_drafting {
     size_t slot_count;
     bool always, replays;
     uint32_t most, capacity, length;
-    uint32_t nodes, leaves;  /* of a tree; 0: there are chains alone */
+    uint32_t nodes, leaves, depth; /* of a tree; 0: there are chains alone */
     uint32_t passes;         /* of the session, since it began */
     double balance_ns;       /* what its guesses have gained, less what they took */
     pi2_draft_times *times;  /* the engine's, or own_times */
@@ -51,6 +51,8 @@ struct pi2_drafting {
     draft_pending pending;
     int32_t tokens[];
 };
+
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 const pi2_drafter_kind *const *pi2_drafter_kinds(void) {
     static const pi2_drafter_kind *const kinds[] = {
@@ -91,6 +93,7 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     if (options->trees) {
         drafting->nodes = options->nodes < PI2_DRAFT_NODES_MOST ? options->nodes : PI2_DRAFT_NODES_MOST;
         drafting->leaves = options->leaves;
+        drafting->depth = smaller(drafting->nodes, PI2_DRAFT_MOST);
     }
     drafting->capacity = options->context_tokens;
     drafting->always = options->always;
@@ -339,8 +342,6 @@ static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *
     return PI2_OK;
 }
 
-static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 static void hand_out(const pi2_draft *draft, int32_t *guess_out, uint8_t *parents_out, uint32_t *count_out) {
     memcpy(guess_out, draft->tokens, draft->count * sizeof *guess_out);
     memcpy(parents_out, draft->parents, draft->count * sizeof *parents_out);
@@ -359,7 +360,8 @@ pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int3
 
 pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
                               uint32_t *count_out) {
-    const pi2_draft_wish wish = { .most = smaller(room, drafting->most), .nodes = smaller(room, drafting->nodes),
+    const uint32_t most = drafting->depth > drafting->most ? drafting->depth : drafting->most;
+    const pi2_draft_wish wish = { .most = smaller(room, most), .nodes = smaller(room, drafting->nodes),
                                    .leaves = drafting->leaves };
     pi2_draft best;
     *count_out = 0;

@@ -36,8 +36,8 @@ typedef struct pi2_drafting_options {
     pi2_draft_times *times;               /* of the engine, zeros at first; NULL: the session learns its own */
     bool trees;                           /* a pass of the session alone may check a tree; false: chains alone */
     uint32_t context_tokens, most;        /* most: tokens of a guess, one behind the other, 1 .. PI2_DRAFT_MOST */
-    uint32_t nodes, leaves;               /* with trees, of one: tokens, at most PI2_DRAFT_NODES_MOST; those of them
-                                             that nothing follows */
+    uint32_t nodes, leaves;               /* with trees, of one: tokens, at most PI2_DRAFT_NODES_MOST, up to
+                                             PI2_DRAFT_MOST of them one behind the other; those that nothing follows */
 } pi2_drafting_options;
 /** Errors  MEMORY, and what a drafter's begin has */
 pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting **drafting_out);

@@ -28,7 +28,7 @@ const char *pi2_cache_type_name(size_t type) {
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
                                      .cache_policy = "auto", .look_ahead = "auto", .hot_share = -1,
-                                     .device_share = -1,
+                                     .device_share = -1, .draft_nodes = PI2_DRAFT_NODES_CHOSEN,
                                      .sparsity = "exact",
                                      .cache_type = PI2_CACHE_F16 };
 }

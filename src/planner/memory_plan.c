@@ -152,10 +152,10 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
  * Guesses that part: where all that a sequence keeps is in pages, which branches take of the cache's unused ones. These
  * may hold weights, so there are no more branches than would take a small share of the budget.
  */
-static void choose_tree(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+static void choose_tree(const pi2_memory_plan_request *request, uint32_t most, pi2_memory_plan *plan) {
     const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
     const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
-    uint32_t nodes = request->draft_nodes < afforded ? request->draft_nodes : (uint32_t)afforded;
+    uint32_t nodes = most < afforded ? most : (uint32_t)afforded;
     if (nodes >= plan->shape.context_tokens) nodes = plan->shape.context_tokens - 1;
     if (plan->draft_tokens == 0 || nodes < 2 || pi2_forward_saved_bytes(request->model, &plan->shape)) return;
     pi2_forward_shape longer = plan->shape;
@@ -417,8 +417,8 @@ static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_p
     plan->resident_room = plan->weight_room - plan->expert_bytes;
 }
 
-/* Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. */
-static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
+/* Spends the budget, with guesses that part of so many tokens. */
+static bool spend_with(const pi2_memory_plan_request *request, uint32_t nodes, pi2_memory_plan *plan, uint64_t *least) {
     memset(plan, 0, sizeof *plan);
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens, .sequences = request->sequences,
                                        .branch_tokens = request->branch_tokens,
@@ -434,7 +434,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
                                                 request->each_session_bytes_per_token * plan->shape.context_tokens);
     plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     choose_draft(request, plan);
-    choose_tree(request, plan);
+    choose_tree(request, nodes, plan);
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_threads(request, plan);
     plan->shape.neuron_tokens = request->banks ? PI2_NEURON_TOKENS : 0;
@@ -476,6 +476,20 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
                          (plan->expert_bytes ? pi2_expert_cache_all_bytes(request->model->layout) : 0);
     plan->loan_bytes = loan_of(request, plan, all > plan->resident_room ? all - plan->resident_room : 0);
     plan->resident_room += plan->loan_bytes;
+    return true;
+}
+
+/*
+ * Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. Where guesses may
+ * part as we choose, they do if weights stream and each token reads the same: there more tokens in a pass cost little.
+ */
+static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
+    if (!request->draft_nodes_chosen) return spend_with(request, request->draft_nodes, plan, least);
+    if (!spend_with(request, 0, plan, least)) return false;
+    if (plan->everything_resident || plan->expert_bytes || plan->neuron_bytes) return true;
+    pi2_memory_plan with;
+    uint64_t least_with;
+    if (spend_with(request, request->draft_nodes, &with, &least_with)) *plan = with;
     return true;
 }
 

@@ -22,6 +22,7 @@ typedef struct pi2_memory_plan_request {
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
     uint32_t draft_nodes;       /* likewise of a guess that parts, for which branches are planned too; 0: none does */
+    bool draft_nodes_chosen;    /* none part where that is not likely to pay */
     uint32_t feature_count;     /* layers whose inputs are kept of every token of a pass, for one that guesses */
     const uint32_t *feature_layers;
     unsigned thread_count;

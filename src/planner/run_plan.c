@@ -322,6 +322,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .batch_tokens = options->batch_tokens,
         .logits_tokens = options->logits_tokens ? options->logits_tokens : 1,
         .draft_tokens = costs->draft_tokens, .draft_nodes = costs->draft_nodes,
+        .draft_nodes_chosen = options->draft_nodes == PI2_DRAFT_NODES_CHOSEN,
         .feature_count = costs->feature_count, .feature_layers = costs->feature_layers,
         .may_lend = !options->keep_memory,
         .thread_count = run->plan.thread_count, .threads_are_chosen = options->thread_count == 0,

@@ -290,6 +290,25 @@ static void test_more_tokens_than_ever(void **state) {
     assert_true(pi2_draft_times_more(&times, 12, 19) > PASS_NS);
 }
 
+/* A guess that may part is as deep as its tokens allow, also where a chain may have fewer. */
+static void test_depth_of_trees(void **state) {
+    (void)state;
+    int32_t tokens[40], guess[PI2_DRAFT_NODES_MOST];
+    for (int i = 0; i < 40; i++) tokens[i] = i % 20;
+    for (uint32_t nodes = 4; nodes <= 31; nodes += 27) {
+        const pi2_drafting_options options = { .kinds = ngram_alone, .reads = true, .context_tokens = CONTEXT,
+                                               .most = 6, .trees = true, .nodes = nodes, .leaves = 2 };
+        pi2_drafting *drafter = NULL;
+        assert_int_equal(pi2_drafting_create(&options, &drafter), PI2_OK);
+        pi2_drafting_push(drafter, tokens, COUNT(tokens));
+        pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
+        const uint32_t count = guess_of(drafter, 31, guess);
+        if (nodes == 4) assert_int_equal(count, 6);
+        else assert_in_range(count, 7, PI2_DRAFT_MOST);
+        pi2_drafting_free(drafter);
+    }
+}
+
 static void test_capacity(void **state) {
     (void)state;
     int32_t tokens[CONTEXT + 9] = { 0 };
@@ -480,7 +499,7 @@ int main(void) {
         cmocka_unit_test(test_guesses_after_a_stop), cmocka_unit_test(test_guesses_beside_others),
         cmocka_unit_test(test_what_many_tokens_take), cmocka_unit_test(test_what_waiting_tells),
         cmocka_unit_test(test_more_tokens_than_ever),
-        cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_depth_of_trees), cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_a_drafter_after_a_stop),
         cmocka_unit_test(test_what_a_drafter_may_lose),
         cmocka_unit_test(test_what_a_drafter_is_told),

@@ -201,6 +201,37 @@ static void test_guesses_that_part(void **state) {
     test_folder_remove(folder);
 }
 
+/* Where it is not said how many tokens a guess that parts has, it has some where weights stream, and none in memory. */
+static void test_guesses_part_where_weights_stream(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options model;
+    pi2_tiny_model_options_init(&model);
+    model.layer_count = 24; /* 25 MB */
+    model.feed_forward_length = 2048;
+    assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
+    pi2_engine_options options;
+    uint32_t streamed = 0, resident = 0;
+    for (uint64_t budget = 3000000; budget < 4000000000; budget += budget / 8) {
+        pi2_planned_run run = { 0 };
+        pi2_engine_options_init(&options);
+        options.model_path = path;
+        options.context_tokens = 256;
+        options.draft_tokens = 1;
+        options.memory_bytes = budget;
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) continue;
+        const pi2_memory_plan *plan = &run.plan.memory;
+        if (plan->everything_resident) assert_int_equal(plan->draft_nodes, 0);
+        assert_true(plan->draft_nodes == 0 || plan->shape.branches > 0);
+        resident += plan->everything_resident;
+        streamed += plan->draft_nodes > 0;
+        pi2_planned_run_close(&run);
+    }
+    assert_true(streamed > 0 && resident > 0);
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* An engine that is open has been planned with memory that it has not touched yet: the next plan counts that. */
 static void test_engines_share_one_budget(void **state) {
     (void)state;
@@ -332,6 +363,7 @@ int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
                                         cmocka_unit_test(test_loan_returns_as_slots),
                                         cmocka_unit_test(test_sessions_are_counted),
+                                        cmocka_unit_test(test_guesses_part_where_weights_stream),
                                         cmocka_unit_test(test_guesses_that_part),
                                         cmocka_unit_test(test_engines_share_one_budget),
                                         cmocka_unit_test(test_engines_open_at_once),
