@@ -32,6 +32,12 @@ double pi2_draft_times_pass(const pi2_draft_times *times) {
     return times->sharers <= PI2_DRAFT_SHARERS_MOST ? times->pass_ns[times->sharers - 1] : 0;
 }
 
+uint32_t pi2_draft_times_tried(const pi2_draft_times *times) {
+    uint32_t bands = 0;
+    while (bands < PI2_DRAFT_BANDS && times->seen[bands]) bands++;
+    return (bands + 1) * PI2_DRAFT_BAND_TOKENS;
+}
+
 static double tokens_in(double tokens, int band) {
     const double left = tokens - band * PI2_DRAFT_BAND_TOKENS;
     if (left <= 0) return 0;

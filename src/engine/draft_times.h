@@ -39,6 +39,8 @@ double pi2_draft_times_more(const pi2_draft_times *times, double before, double 
 /** A pass without guesses spent so much of its time, 0 .. 1, on waiting for reads: tokens that can be computed
  *  meanwhile are taken to cost next to nothing, until passes have had so many. */
 void pi2_draft_times_tell(pi2_draft_times *times, double waited);
+/** Tokens more that a guess may try: as many as passes had, and a band more. */
+uint32_t pi2_draft_times_tried(const pi2_draft_times *times);
 /** It had so many tokens more, and took so long. */
 void pi2_draft_times_learn(pi2_draft_times *times, uint32_t more, uint64_t nanoseconds);
 

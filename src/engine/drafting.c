@@ -270,7 +270,7 @@ static uint32_t affordable(const pi2_drafting *drafting, uint32_t most, double d
 /* The best of the free drafters' proposals; returns its tokens by time. */
 static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
     wish.least_reach = pi2_draft_times_more(drafting->times, drafting->times->more, 1) * plain_rate(drafting->times);
-    wish.nodes = affordable(drafting, wish.nodes, 0);
+    wish.nodes = affordable(drafting, smaller(wish.nodes, pi2_draft_times_tried(drafting->times)), 0);
     wish.most = affordable(drafting, wish.most, 0);
     if (wish.most == 0) return PI2_OK;
     for (size_t i = 0; i < drafting->slot_count; i++) {

@@ -284,7 +284,9 @@ static void test_more_tokens_than_ever(void **state) {
     pi2_draft_times_start(&times, true);
     pi2_draft_times_begin(&times, 1);
     pi2_draft_times_learn(&times, 0, PASS_NS);
+    assert_int_equal(pi2_draft_times_tried(&times), PI2_DRAFT_BAND_TOKENS); /* no guess tries much more than that */
     for (int i = 0; i < 100; i++) pi2_draft_times_learn(&times, i % 10 == 9 ? 0 : 8, PASS_NS);
+    assert_int_equal(pi2_draft_times_tried(&times), 2 * PI2_DRAFT_BAND_TOKENS);
     assert_true(pi2_draft_times_more(&times, 8, 23) < PASS_NS / 10);
     for (int i = 0; i < 100; i++) pi2_draft_times_learn(&times, i % 10 == 9 ? 0 : 12, (i % 10 == 9 ? 1 : 2) * PASS_NS);
     assert_true(pi2_draft_times_more(&times, 12, 19) > PASS_NS);
