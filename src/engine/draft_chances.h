@@ -16,7 +16,7 @@ typedef enum pi2_draft_source {
     PI2_DRAFT_FROM_BEFORE,   /* likewise, of the logits that gave the token before; or PI2_DRAFT_UNKNOWN */
     PI2_DRAFT_SOURCES
 } pi2_draft_source;
-enum { PI2_DRAFT_CLASSES = 17, PI2_DRAFT_UNKNOWN = 13 };
+enum { PI2_DRAFT_CLASSES = 33, PI2_DRAFT_UNKNOWN = 13 };
 
 typedef struct pi2_draft_classes {
     uint8_t of[PI2_DRAFT_SOURCES];

@@ -8,7 +8,7 @@
 #include "engine/drafter.h"
 
 enum {
-    PI2_DRAFT_MATCH_MOST = 4,     /* longer matches are as good as ones of this length */
+    PI2_DRAFT_MATCH_MOST = 8,     /* longer matches are as good as ones of this length */
     PI2_DRAFT_FOLLOWERS_MOST = 4  /* that are told of */
 };
 

@@ -176,6 +176,27 @@ static void test_without_a_table(void **state) {
     end();
 }
 
+/* The longer the match the likelier is what followed it. */
+static void test_longer_matches(void **state) {
+    (void)state;
+    double before = 0;
+    for (uint32_t match = 1; match <= PI2_DRAFT_MATCH_MOST; match++) {
+        int32_t text[2 * PI2_DRAFT_MATCH_MOST + 2];
+        uint32_t length = 0;
+        for (uint32_t i = 0; i < match; i++) text[length++] = 150 + (int32_t)i;
+        text[length++] = 30;
+        for (uint32_t i = 0; i < match; i++) text[length++] = 150 + (int32_t)i;
+        const pi2_draft_wish wish = { .most = 1, .nodes = 8, .leaves = 8 };
+        pi2_draft draft;
+        begin(false);
+        propose(text, length, 0, wish, &draft);
+        assert_int_equal(find(&draft, 0, 30), 1);
+        assert_true((double)draft.chances[0] > before);
+        before = (double)draft.chances[0];
+        end();
+    }
+}
+
 /* Logits name what no table has, and what was named is found behind that token alone. */
 static void test_what_passes_gave(void **state) {
     (void)state;
@@ -242,6 +263,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_alone), cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_text_and_table_are_joined), cmocka_unit_test(test_without_a_table),
+        cmocka_unit_test(test_longer_matches),
         cmocka_unit_test(test_what_passes_gave), cmocka_unit_test(test_chances_are_learnt),
     };
     return cmocka_run_group_tests_name("drafter tree", tests, NULL, NULL);
