@@ -75,20 +75,18 @@ static bool refuse_form(pi2_request_fault *fault, pi2_status status) {
     return status == PI2_ERR_MEMORY ? pi2_fault_of(fault, status) : pi2_fault(fault, "%s", pi2_error_text());
 }
 
-/** A thought up to its mark: each rule has read so many bytes of that. */
-static bool add_thought(pi2_cli_text *text, const char *root) {
-    static const char mark[] = "</think>";
+/** A thought up to its mark, whose first character stands nowhere else in it: each rule has read so many of that. */
+static bool add_thought(pi2_cli_text *text, const char *mark, const char *root) {
     char line[128];
     bool is_good = true;
-    for (size_t i = 0; is_good && i < sizeof mark - 1; i++) {
-        const bool is_last = i + 2 == sizeof mark;
-        int length = snprintf(line, sizeof line, "pi2-thought-%zu ::= [^<%c] pi2-thought-0 | \"%c\"", i, mark[i],
-                              mark[i]);
+    for (size_t i = 0; is_good && mark[i]; i++) {
+        int length = snprintf(line, sizeof line, "pi2-thought-%zu ::= [^\\x%02x\\x%02x] pi2-thought-0 | \"\\x%02x\"", i,
+                              (unsigned)mark[0], (unsigned)mark[i], (unsigned)mark[i]);
         is_good = pi2_cli_text_add(text, line, (size_t)length);
-        length = is_last ? 0 : snprintf(line, sizeof line, " pi2-thought-%zu", i + 1);
+        length = mark[i + 1] ? snprintf(line, sizeof line, " pi2-thought-%zu", i + 1) : 0;
         is_good = is_good && pi2_cli_text_add(text, line, (size_t)length);
-        length = snprintf(line, sizeof line, "%s\n", i ? " | \"<\" pi2-thought-1" : "");
-        is_good = is_good && pi2_cli_text_add(text, line, (size_t)length);
+        length = i ? snprintf(line, sizeof line, " | \"\\x%02x\" pi2-thought-1", (unsigned)mark[0]) : 0;
+        is_good = is_good && pi2_cli_text_add(text, line, (size_t)length) && pi2_cli_text_add(text, "\n", 1);
     }
     const int length = snprintf(line, sizeof line, "pi2-answer ::= pi2-thought-0 [ \\n]{0,4} %s\n", root);
     return is_good && pi2_cli_text_add(text, line, (size_t)length);
@@ -141,7 +139,8 @@ static bool parse(pi2_reply *reply, const pi2_cli_text *text, const char *root, 
     return false;
 }
 
-bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, bool thinks, pi2_request_fault *fault) {
+bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, const char *thought_end,
+                          pi2_request_fault *fault) {
     pi2_cli_text text = {0};
     const bool has_form = form->grammar || form->schema || form->is_any_object;
     const bool has_calls = reply->tool_grammar.length > 0;
@@ -160,8 +159,8 @@ bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, bool th
     } else {
         is_good = add_schema(reply, form->schema, &text, fault);
     }
-    if (is_good && thinks) {
-        is_good = (pi2_cli_text_add(&text, "\n", 1) && add_thought(&text, root)) ||
+    if (is_good && thought_end) {
+        is_good = (pi2_cli_text_add(&text, "\n", 1) && add_thought(&text, thought_end, root)) ||
                   pi2_fault(fault, "no memory for a grammar");
         root = "pi2-answer";
     }

@@ -22,10 +22,11 @@ bool pi2_answer_form_read(const json_t *body, pi2_answer_form *form, pi2_request
 size_t pi2_answer_form_room(const pi2_server_settings *settings);
 
 /**
- * The form becomes the grammar of the job's sampling, behind a thought where the prompt has begun one. The reply owns
- * it. Called under the server's mutex for text.
+ * The form becomes the grammar of the job's sampling, behind the mark that ends a thought where the prompt has begun
+ * one (thought_end, else NULL). The reply owns it. Called under the server's mutex for text.
  */
-bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, bool thinks, pi2_request_fault *fault);
+bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, const char *thought_end,
+                          pi2_request_fault *fault);
 /** Gives the grammar's memory back. */
 void pi2_answer_form_free(pi2_reply *reply);
 

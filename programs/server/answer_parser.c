@@ -9,7 +9,16 @@
 #include "tool_call_texts.h"
 #include "tool_calls.h"
 
-static const char think_begin[] = "<think>", think_end[] = "</think>";
+/* Thoughts, which stand before everything else. */
+static const struct thought_mark {
+    const char *begin, *end;
+} thought_marks[] = {
+    {"<think>", "</think>"},               /* DeepSeek, Qwen, Nemotron and most others */
+    {"<|channel>thought", "<channel|>"},   /* Gemma 4 */
+    {"[THINK]", "[/THINK]"},               /* Mistral */
+    {"<seed:think>", "</seed:think>"},     /* Seed-OSS */
+};
+enum { THOUGHT_MARKS = sizeof thought_marks / sizeof thought_marks[0] };
 
 /* What begins a call, and what ends it; NULL: the end of the answer. */
 static const struct call_mark {
@@ -22,6 +31,14 @@ static const struct call_mark {
     {"<|python_tag|>", NULL, false},          /* Llama 3.1 */
     {"<|tool_call>", "<tool_call|>", false},  /* Gemma 4 */
     {"<|tool_call_start|>", "<|tool_call_end|>", false}, /* LFM2 */
+    {"<|tool_call|>", "<|/tool_call|>", false},          /* Phi 4; Granite 3, where nothing ends it */
+    {"<seed:tool_call>", "</seed:tool_call>", false},    /* Seed-OSS */
+    {"<minimax:tool_call>", "</minimax:tool_call>", false},
+    {"<|function_call|>", "<|message_sep|>", false},     /* GigaChat 3.1 */
+    {"<TOOLCALL>", "</TOOLCALL>", false},                /* Nemotron Nano 2 */
+    {"<tool_calls>", "</tool_calls>", false},            /* Hunyuan */
+    {"<function_calls>", "</function_calls>", false},    /* OLMo 3 */
+    {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", false}, /* Kimi K2 */
     {"<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "begin\xef\xbd\x9c>",
      "<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "end\xef\xbd\x9c>", false}, /* DeepSeek */
 };
@@ -36,6 +53,7 @@ pi2_answer_parser *pi2_answer_parser_create(pi2_answer_begin begin, const json_t
     parser->tools = tools ? pi2_tool_types(tools) : NULL;
     parser->state = begin == PI2_BEGINS_THOUGHT ? IN_THOUGHT : begin == PI2_BEGINS_HEADER ? IN_HEADER : IN_CONTENT;
     parser->has_thought = begin == PI2_BEGINS_THOUGHT;
+    parser->thought = THOUGHT_MARKS;
     if ((tools && !parser->tools) || !pi2_cli_text_add(&parser->pending, "", 0)) {
         pi2_answer_parser_free(parser);
         return NULL;
@@ -54,11 +72,21 @@ static bool ends_with(const char *text, size_t length, const char *mark) {
     return length >= strlen(mark) && memcmp(text + length - strlen(mark), mark, strlen(mark)) == 0;
 }
 
-pi2_answer_begin pi2_prompt_begins(const char *prompt, size_t length) {
+const char *pi2_prompt_thought_end(const char *prompt, size_t length) {
     while (length && strchr(" \n\r\t", prompt[length - 1])) length--;
-    if (ends_with(prompt, length, "<|start|>assistant")) return PI2_BEGINS_HEADER;
-    return ends_with(prompt, length, think_begin) ? PI2_BEGINS_THOUGHT : PI2_BEGINS_CONTENT;
+    for (size_t i = 0; i < THOUGHT_MARKS; i++) {
+        if (ends_with(prompt, length, thought_marks[i].begin)) return thought_marks[i].end;
+    }
+    return NULL;
 }
+
+pi2_answer_begin pi2_prompt_begins(const char *prompt, size_t length) {
+    if (pi2_prompt_thought_end(prompt, length)) return PI2_BEGINS_THOUGHT;
+    while (length && strchr(" \n\r\t", prompt[length - 1])) length--;
+    return ends_with(prompt, length, "<|start|>assistant") ? PI2_BEGINS_HEADER : PI2_BEGINS_CONTENT;
+}
+
+const char *pi2_thought_mark(size_t index) { return index < THOUGHT_MARKS ? thought_marks[index].begin : NULL; }
 
 static bool is_space(char byte) { return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t'; }
 
@@ -103,20 +131,35 @@ static void begin_call(pi2_answer_parser *parser, size_t call) {
     parser->ends = 0;
 }
 
+/** Whether the answer begins with a thought's mark, which is dropped then; *waits: it may yet. */
+static bool begin_thought(pi2_answer_parser *parser, size_t space, bool *waits) {
+    const pi2_cli_text *pending = &parser->pending;
+    const size_t length = pending->length - space;
+    for (size_t i = 0; i < THOUGHT_MARKS; i++) {
+        const size_t wanted = strlen(thought_marks[i].begin);
+        if (memcmp(pending->data + space, thought_marks[i].begin, length < wanted ? length : wanted) != 0) continue;
+        if (length < wanted) {
+            *waits = true;
+            continue;
+        }
+        pi2_parser_drop(parser, space + wanted);
+        parser->thought = i;
+        parser->has_thought = true;
+        parser->state = IN_THOUGHT;
+        return true;
+    }
+    return false;
+}
+
 /** Content up to the next mark. *more: a mark was found, and what follows it is to be looked at. */
 static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
     size_t first = pending->length, mark = CALL_MARKS, held = 0, space = 0;
     while (space < pending->length && is_space(pending->data[space])) space++;
     if (!parser->has_content && !parser->has_thought) {
-        const size_t length = pending->length - space, wanted = strlen(think_begin);
-        if (length >= wanted && memcmp(pending->data + space, think_begin, wanted) == 0) {
-            pi2_parser_drop(parser, space + wanted);
-            parser->has_thought = *more = true;
-            parser->state = IN_THOUGHT;
-            return true;
-        }
-        if (!is_end && length < wanted && memcmp(pending->data + space, think_begin, length) == 0) return true;
+        bool waits = false;
+        if (begin_thought(parser, space, &waits)) return *more = true;
+        if (!is_end && waits) return true;
     }
     for (size_t i = 0; parser->tools && i < CALL_MARKS; i++) {
         const size_t place = pi2_parser_find(pending->data, pending->length, 0, call_marks[i].begin);
@@ -148,18 +191,28 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
     return true;
 }
 
-/** A thought up to its end, without white space before that. */
+/** A thought up to its end, without white space before that. Which one the prompt begun is not known. */
 static bool read_thought(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
-    const size_t place = pi2_parser_find(pending->data, pending->length, 0, think_end);
-    const bool has_end = place < pending->length;
-    size_t count = place;
-    if (!has_end && !is_end) count -= pi2_parser_partial(pending->data, pending->length, think_end);
+    size_t place = pending->length, held = 0, mark_length = 0;
+    for (size_t i = 0; i < THOUGHT_MARKS; i++) {
+        if (parser->thought != THOUGHT_MARKS && parser->thought != i) continue;
+        const char *end = thought_marks[i].end;
+        const size_t found = pi2_parser_find(pending->data, pending->length, 0, end);
+        const size_t begun = pi2_parser_partial(pending->data, pending->length, end);
+        if (found < place) {
+            place = found;
+            mark_length = strlen(end);
+        }
+        if (begun > held) held = begun;
+    }
+    const bool has_end = mark_length > 0;
+    const size_t count = has_end || is_end ? place : place - held;
     size_t kept = count;
     while (kept && is_space(pending->data[kept - 1])) kept--;
     if (!pi2_parser_give(parser, PI2_PART_REASONING, kept)) return false;
     if (!has_end) return true;
-    pi2_parser_drop(parser, count - kept + strlen(think_end));
+    pi2_parser_drop(parser, count - kept + mark_length);
     parser->state = IN_CONTENT;
     parser->has_content = false;
     *more = true;
@@ -179,6 +232,19 @@ static bool give_back(pi2_answer_parser *parser, size_t length, const char *end)
     return !*end || parser->taker(parser->user, &part);
 }
 
+/** Where the last mark that begins another call stands before `place`; place: nowhere. */
+static size_t last_call(const pi2_answer_parser *parser, size_t place) {
+    const bool is_own = parser->call < CALL_MARKS && call_marks[parser->call].keeps_begin; /* at the beginning */
+    size_t last = place;
+    for (size_t i = 0; i < CALL_MARKS; i++) {
+        size_t found = pi2_parser_find(parser->pending.data, place, is_own, call_marks[i].begin);
+        for (; found < place; found = pi2_parser_find(parser->pending.data, place, found + 1, call_marks[i].begin)) {
+            if (last == place || found > last) last = found;
+        }
+    }
+    return last;
+}
+
 static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
     const char *end = parser->call < CALL_MARKS ? call_marks[parser->call].end : NULL;
@@ -189,7 +255,7 @@ static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
         if (scanned > parser->scanned) parser->scanned = scanned;
         return true;
     }
-    if (!pi2_tool_calls_read(pending->data, place, parser->tools, parser->taker, parser->user, &is_taken)) {
+    if (!pi2_tool_calls_read(pending->data, place, has_end, parser->tools, parser->taker, parser->user, &is_taken)) {
         if (has_end && parser->ends < MOST_ENDS && pi2_call_ends_within_text((pi2_text_rest){pending->data, place})) {
             parser->scanned = place + strlen(end);
             parser->ends++;
@@ -197,6 +263,13 @@ static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
         }
         if (parser->ends) place = pi2_parser_find(pending->data, pending->length, 0, end); /* the first ended it */
         has_end = place < pending->length;
+        const size_t last = last_call(parser, place);
+        if (last < place) { /* the mark was a word of a text, and a call may follow */
+            if (!give_back(parser, last, "")) return false;
+            pi2_parser_drop(parser, last);
+            parser->state = IN_CONTENT;
+            return *more = true;
+        }
         is_taken = give_back(parser, place, has_end ? end : "");
     }
     pi2_parser_drop(parser, has_end ? place + strlen(end) : place);

@@ -29,6 +29,10 @@ typedef bool pi2_part_taker(void *user, const pi2_answer_part *part);
 /** How an answer begins, as its prompt ends: within a thought, or with the header of a message (gpt-oss). */
 typedef enum pi2_answer_begin { PI2_BEGINS_CONTENT, PI2_BEGINS_THOUGHT, PI2_BEGINS_HEADER } pi2_answer_begin;
 pi2_answer_begin pi2_prompt_begins(const char *prompt, size_t length);
+/** What ends the thought that a prompt has begun; NULL: none. ASCII, and its first character stands only there. */
+const char *pi2_prompt_thought_end(const char *prompt, size_t length);
+/** What begins thoughts, one after the other from 0; NULL: there are no more. */
+const char *pi2_thought_mark(size_t index);
 
 /**
  * tools: those that were offered, in OpenAI's form, by whose schemas

@@ -12,6 +12,7 @@ struct pi2_answer_parser {
     void *user;
     json_t *tools; /* {tool: {parameter: true}}, as pi2_tool_types makes it */
     parser_state state;
+    size_t thought;   /* of thought_marks, or behind the last: any, as the prompt began it */
     size_t call;      /* of call_marks, or BARE_JSON */
     size_t scanned;   /* bytes of pending that hold no end of the call */
     unsigned ends;    /* marks among them that stand within a text of the call, and end nothing */

@@ -10,6 +10,22 @@
 
 typedef bool conversation_reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
 
+/** Whether what begins a thought is a control token of the model's: its text is needed to find where it ends. */
+static bool has_hidden_thoughts(const pi2_engine *engine) {
+    bool is_hidden = false;
+    for (size_t i = 0; pi2_thought_mark(i) && !is_hidden; i++) {
+        const char *mark = pi2_thought_mark(i);
+        int32_t *tokens = NULL;
+        size_t count = 0, length = 1;
+        char *text = NULL;
+        if (pi2_engine_tokenize(engine, mark, strlen(mark), false, true, &tokens, &count) == PI2_OK && count > 0 &&
+            pi2_engine_detokenize(engine, tokens, 1, false, &text, &length) == PI2_OK) is_hidden = length == 0;
+        free(text);
+        free(tokens);
+    }
+    return is_hidden;
+}
+
 /** The conversation becomes the job's prompt. */
 static bool take_conversation(pi2_reply *reply, const json_t *body, conversation_reader *read,
                               pi2_request_fault *fault) {
@@ -22,8 +38,9 @@ static bool take_conversation(pi2_reply *reply, const json_t *body, conversation
                    pi2_reply_take_prompt(reply, tokens, count, fault);
     if (is_good) {
         const pi2_answer_begin begin = pi2_prompt_begins(text, length);
-        reply->job.print_special = conversation.tools || begin == PI2_BEGINS_HEADER; /* marks may be control tokens */
-        reply->thinks = begin == PI2_BEGINS_THOUGHT;
+        reply->job.print_special = conversation.tools || begin == PI2_BEGINS_HEADER || /* marks may be control tokens */
+                                   has_hidden_thoughts(reply->exchange->server->engine);
+        reply->thought_end = pi2_prompt_thought_end(text, length);
         reply->takes_one_call = conversation.wants_one_call;
         is_good = (pi2_reply_parse_answer(reply, begin, conversation.tools) ||
                    pi2_fault(fault, "no memory for the answer")) &&
@@ -204,7 +221,7 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
                          pi2_fields_sampling(body, &reply->job, &fault) &&
                          pi2_answer_form_read(body, &form, &fault) &&
                          read(reply, body, &fault) && pi2_reply_bound_chances(reply, &fault) &&
-                         (reply->is_empty || pi2_answer_form_take(reply, &form, reply->thinks, &fault));
+                         (reply->is_empty || pi2_answer_form_take(reply, &form, reply->thought_end, &fault));
     if (is_good) pi2_reply_share_job(reply);
     const bool has_body = body != NULL;
     json_decref(body);

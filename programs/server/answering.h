@@ -51,7 +51,7 @@ struct pi2_reply {
     char id[64];
     int64_t created;
     pi2_grammar *grammar;       /* of the job's sampling; answer_form.h */
-    bool thinks;                /* the prompt has begun a thought */
+    const char *thought_end;    /* static: what ends the thought that the prompt has begun; NULL: it has begun none */
     pi2_cli_text tool_grammar;  /* of calls that are demanded, whose rule is "pi2-calls"; empty: none are */
     bool takes_one_call;        /* others are left out */
     pi2_answer_parser *parser;

@@ -23,23 +23,39 @@ static bool is_word(const char *text, size_t length, const char *word) {
     return length == strlen(word) && memcmp(text, word, length) == 0;
 }
 
-/** What the message behind a header is. */
-static void read_header(pi2_answer_parser *parser, size_t length) {
+/** Where a header begins: behind what was begun and ended without a message. */
+static size_t header_begin(const char *text, size_t length) {
+    static const char start_mark[] = "<|start|>";
+    size_t begin = 0;
+    for (size_t i = pi2_parser_find(text, length, 0, start_mark); i < length;
+         i = pi2_parser_find(text, length, begin, start_mark)) begin = i + strlen(start_mark);
+    return begin;
+}
+
+/** Takes the tool that a header's message is for: a function, or one of those that were offered. */
+static bool take_recipient(pi2_answer_parser *parser, const char *header, size_t length) {
     static const char prefix[] = "functions.";
-    const char *channel = "", *recipient = "";
-    const size_t channel_length = named(parser->pending.data, length, channel_mark, &channel);
-    size_t name_length = named(parser->pending.data, length, recipient_mark, &recipient);
-    if (name_length > strlen(prefix) && memcmp(recipient, prefix, strlen(prefix)) == 0) {
-        recipient += strlen(prefix);
+    const char *name = "";
+    size_t name_length = named(header, length, recipient_mark, &name);
+    const bool is_function = name_length > strlen(prefix) && memcmp(name, prefix, strlen(prefix)) == 0;
+    if (is_function) {
+        name += strlen(prefix);
         name_length -= strlen(prefix);
     }
-    const bool is_call = parser->tools && name_length && name_length < sizeof parser->recipient;
+    if (!parser->tools || name_length == 0 || name_length >= sizeof parser->recipient) return false;
+    memcpy(parser->recipient, name, name_length);
+    parser->recipient[name_length] = '\0';
+    return is_function || json_object_get(parser->tools, parser->recipient);
+}
+
+/** What the message behind a header is. */
+static void read_header(pi2_answer_parser *parser, size_t length) {
+    const size_t begin = header_begin(parser->pending.data, length);
+    const char *header = parser->pending.data + begin, *channel = "";
+    const size_t channel_length = named(header, length - begin, channel_mark, &channel);
+    const bool is_call = take_recipient(parser, header, length - begin);
     parser->kind = is_call ? PI2_PART_TOOL : is_word(channel, channel_length, "analysis") ? PI2_PART_REASONING
                                                                                           : PI2_PART_CONTENT;
-    if (is_call) {
-        memcpy(parser->recipient, recipient, name_length);
-        parser->recipient[name_length] = '\0';
-    }
     parser->has_thought = true; /* white space around messages is none of their texts */
     parser->has_reasoning = parser->has_content = false;
     parser->state = IN_MESSAGE;

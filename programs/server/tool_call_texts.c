@@ -58,6 +58,13 @@ typedef struct value_reader {
 
 static json_t *read_value(value_reader *reader, pi2_text_rest *rest);
 
+/** Whether a quote ends a text: behind it stands what may follow a value. LFM2.5's template escapes no quotes. */
+static bool ends_python_text(pi2_text_rest rest) {
+    pi2_rest_skip(&rest, 1);
+    pi2_rest_skip_space(&rest, "");
+    return rest.length == 0 || strchr(",)]}:", *rest.text);
+}
+
 /** A text in Python's quotes, with its escapes. */
 static json_t *read_python_text(pi2_text_rest *rest) {
     static const char names[] = "nrt\\'\"", characters[] = "\n\r\t\\'\"";
@@ -67,7 +74,7 @@ static json_t *read_python_text(pi2_text_rest *rest) {
     for (pi2_rest_skip(rest, 1); is_good && rest->length && !has_end; pi2_rest_skip(rest, 1)) {
         const char byte = *rest->text;
         const char *found = byte == '\\' && rest->length > 1 ? strchr(names, rest->text[1]) : NULL;
-        has_end = byte == quote;
+        has_end = byte == quote && ends_python_text(*rest);
         if (found && *found) {
             pi2_rest_skip(rest, 1);
             is_good = pi2_cli_text_add(&text, &characters[found - names], 1);

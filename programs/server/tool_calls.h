@@ -15,11 +15,12 @@ bool pi2_tool_arguments_are_good(const char *text, size_t length);
 /**
  * Reads what lies between a call's marks: JSON with "name" and "arguments" or "parameters", one, a list, or several
  * behind each other (Hermes, Qwen, Mistral, Llama 3); name[ARGS]{...} (Mistral); <function=name><parameter=key>value
- * (Qwen3-Coder), whose values get their types from pi2_tool_types; and the forms of tool_call_texts.h. Every call goes
- * to the taker, unless all the text is not made of calls: false then, and nothing was taken. *taken_out: what the taker
- * said.
+ * (Qwen3-Coder) and its kin (MiniMax, GLM), whose values get their types from pi2_tool_types; Kimi's; and the forms of
+ * tool_call_texts.h. Every call goes to the taker, unless all the text is not made of calls: false then, and nothing
+ * was taken. is_ended: the mark behind it was there, so that the name of a tool alone is a call. *taken_out: what the
+ * taker said.
  */
-bool pi2_tool_calls_read(const char *text, size_t length, const json_t *types, pi2_part_taker *taker, void *user,
-                         bool *taken_out);
+bool pi2_tool_calls_read(const char *text, size_t length, bool is_ended, const json_t *types, pi2_part_taker *taker,
+                         void *user, bool *taken_out);
 
 #endif

@@ -16,7 +16,8 @@
 
 static const char tools_text[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"add\",\"parameters\":{\"type\":\"object\",\"properties\":"
-    "{\"a\":{\"type\":\"integer\"},\"s\":{\"type\":\"string\"},\"l\":{\"type\":\"array\"}}}}}]";
+    "{\"a\":{\"type\":\"integer\"},\"s\":{\"type\":\"string\"},\"l\":{\"type\":\"array\"}}}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"b\"}}]";
 
 #define DEEP "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[" /* a level more than is parsed */
 
@@ -105,6 +106,11 @@ static const struct example {
     /* LFM2 */
     {CONTENT, true, "<|tool_call_start|>[add(a=1, s='it\\'s \"x\"'), b(l=[None, True, {'k': 2.5}])]<|tool_call_end|>ok",
      "T(add {\"a\":1,\"s\":\"it's \\\"x\\\"\"})T(b {\"l\":[null,true,{\"k\":2.5}]})C(ok)"},
+    {CONTENT, true, "<|tool_call_start|>[add(s='it's, \"so\"', a=1)]<|tool_call_end|>", /* as its template has */
+     "T(add {\"s\":\"it's, \\\"so\\\"\",\"a\":1})"},
+    {CONTENT, true, "<function=add>{\"a\": 1}</function>", "T(add {\"a\":1})"},
+    {CONTENT, true, "<function=add>{\"a\": 1</function>", "C(<function=add>{\"a\": 1</function>)"},
+    {CONTENT, true, "<|function_call|>{\"name\": \"b\", \"arguments\": {}}<|message_sep|>", "T(b {})"},
     {CONTENT, true, "<|tool_call_start|>[{\"name\": \"add\", \"arguments\": {}}]<|tool_call_end|>", "T(add {})"},
     {CONTENT, true, "<|tool_call_start|>[add(a=1]<|tool_call_end|>",
      "C(<|tool_call_start|>[add(a=1]<|tool_call_end|>)"},
@@ -114,6 +120,42 @@ static const struct example {
     {CONTENT, true, "So:" DS_CALLS "add" DS("sep") "{\"a\": 1}" DS_END, "C(So:)T(add {\"a\":1})"},
     {CONTENT, true, DS_CALLS "function" DS("sep") "add\n```json\n{\"a\": 1}\n```" DS_END, "T(add {\"a\":1})"},
     {CONTENT, true, DS_CALLS "add" DS("sep") "{\"a\"", "C(" DS_CALLS "add" DS("sep") "{\"a\")"},
+    /* A mark that is a word of a text is no call, and the call behind it is one. */
+    {CONTENT, true, "Write <|tool_call> and then:<|tool_call>call:add{a:1}<tool_call|>.",
+     "C(Write <|tool_call> and then:)T(add {\"a\":1})C(.)"},
+    {CONTENT, true, "<function=add is how: <function=add>\n</function>", "C(<function=add is how: )T(add {})"},
+    /* GLM 4.5 and later */
+    {CONTENT, true, "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>12</arg_value>\n<arg_key>s</arg_key>\n"
+                    "<arg_value>12 \"\n</arg_value>\n</tool_call>\n<tool_call>b\n</tool_call>",
+     "T(add {\"a\":12,\"s\":\"12 \\\"\"})T(b {})"},
+    {CONTENT, true, "<tool_call>add<arg_key>a</arg_key><arg_value>12</arg_value></tool_call><tool_call>b</tool_call>",
+     "T(add {\"a\":12})T(b {})"},
+    {CONTENT, true, "<tool_call>add", "C(<tool_call>add)"},
+    {CONTENT, true, "<tool_call>other\n</tool_call>", "C(<tool_call>other\n</tool_call>)"},
+    {CONTENT, true, "<tool_call>add\n<arg_key>a</arg_key></tool_call>",
+     "C(<tool_call>add\n<arg_key>a</arg_key></tool_call>)"},
+    /* MiniMax M2, Seed-OSS, Nemotron Nano 2, Phi 4, Granite 3, OLMo 3, Hunyuan, Kimi K2, Mistral Small 3.2 */
+    {CONTENT, true, "<minimax:tool_call>\n<invoke name=\"add\">\n<parameter name=\"a\">1</parameter>\n"
+                    "<parameter name=\"s\">1</parameter>\n</invoke>\n<invoke name=\"b\">\n</invoke>\n"
+                    "</minimax:tool_call>", "T(add {\"a\":1,\"s\":\"1\"})T(b {})"},
+    {CONTENT, true, "<seed:tool_call>\n<function=add>\n<parameter=a>1</parameter>\n</function>\n</seed:tool_call>",
+     "T(add {\"a\":1})"},
+    {CONTENT, true, "<TOOLCALL>[{\"name\": \"add\", \"arguments\": {\"a\": 1}}]</TOOLCALL>", "T(add {\"a\":1})"},
+    {CONTENT, true, "<|tool_call|>[{\"name\": \"b\", \"arguments\": {}}]<|/tool_call|>", "T(b {})"},
+    {CONTENT, true, "<|tool_call|>[{\"name\": \"b\", \"arguments\": {}}]", "T(b {})"},
+    {CONTENT, true, "<function_calls>\nadd(a=1)\nb()\n</function_calls>", "T(add {\"a\":1})T(b {})"},
+    {CONTENT, true, "<tool_calls>\n<tool_call>add\n```json\n{\"a\": 1}\n```\n</tool_call>\n</tool_calls>",
+     "T(add {\"a\":1})"},
+    {CONTENT, true, "<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0<|tool_call_argument_begin|>"
+                    "{\"a\": 1}<|tool_call_end|><|tool_calls_section_end|>", "T(add {\"a\":1})"},
+    {CONTENT, true, "[TOOL_CALLS]add[CALL_ID]abcdefghi[ARGS]{\"a\": 1}", "T(add {\"a\":1})"},
+    /* Thoughts between other marks */
+    {CONTENT, false, "<|channel>thought\nHm.\n<channel|>Yes.", "R(Hm.)C(Yes.)"},
+    {CONTENT, false, "<|channel>thought\n<channel|>Yes.", "C(Yes.)"},
+    {CONTENT, true, "[THINK]Hm.[/THINK][TOOL_CALLS]b{}", "R(Hm.)T(b {})"},
+    {CONTENT, false, "<seed:think>Hm. </think></seed:think>\nYes.", "R(Hm. </think>)C(Yes.)"},
+    {THOUGHT, false, "Hm.[/THINK]Yes.", "R(Hm.)C(Yes.)"},
+    {CONTENT, false, "<|channel>th", "C(<|channel>th)"},
     /* gpt-oss */
     {HEADER, false, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.",
      "R(Hm.)C(Yes.)"},
@@ -129,6 +171,11 @@ static const struct example {
     {HEADER, false, "<|channel|>fin", "C(<|channel|>fin)"},
     {HEADER, false, "<|channel|>final<|message|>a<|e", "C(a<|e)"},
     {HEADER, false, "<|channel|>final<|message|>a<|return|>", "C(a)"},
+    {HEADER, false, "<|channel|>a b?<|end|><|start|>assistant<|channel|>analysis<|message|>Hm.<|end|>"
+                    "<|start|>assistant<|channel|>final<|message|>Yes.", "R(Hm.)C(Yes.)"}, /* one without a message */
+    {HEADER, true, "<|channel|>analysis to=functions.add code<|message|>{\"a\": 1}<|call|>", "T(add {\"a\": 1})"},
+    {HEADER, true, "<|channel|>commentary to=b<|message|>{}<|call|>", "T(b {})"},
+    {HEADER, true, "<|channel|>commentary to=assistant<|message|>{}<|end|>", "C({})"}, /* nobody's tool */
     {HEADER, false, "Yes <|message|>a", "C(Yes <|message|>a)"}, /* no header, whatever stands later in it */
 };
 
