@@ -278,7 +278,7 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     }
     for (size_t i = 0; i < requests->table_count; i++) PI2_TRY(check_table(gguf, &requests->tables[i]));
     PI2_TRY(pi2_model_check_left_over(directory, &model->shape, requests));
-    return pi2_model_check_scales(gguf, requests);
+    return pi2_model_check_scales(directory, &model->shape, requests);
 }
 
 /* A bank is of its layer's own matrices, and lacks Up where the layer does. */

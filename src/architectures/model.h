@@ -122,11 +122,12 @@ pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const
 /** Asks for the scales that matrices have beside them. model_scales.c */
 void pi2_model_list_scales(const pi2_tensor_directory *model, const pi2_architecture *architecture,
                            pi2_model_requests *requests);
-/** That no matrix has a scale beside it which the model does not ask for. Errors UNSUPPORTED. model_scales.c */
 /** That no bias and no norm of the file is left out. Errors UNSUPPORTED. model_left_over.c */
 pi2_status pi2_model_check_left_over(const pi2_tensor_directory *directory, const pi2_model_shape *shape,
                                      const pi2_model_requests *requests);
-pi2_status pi2_model_check_scales(const pi2_gguf *gguf, const pi2_model_requests *requests);
+/** That no matrix has a scale beside it which the model does not ask for. Errors UNSUPPORTED. model_scales.c */
+pi2_status pi2_model_check_scales(const pi2_tensor_directory *directory, const pi2_model_shape *shape,
+                                  const pi2_model_requests *requests);
 
 /** Memory that the model's lists and tables hold. */
 size_t pi2_model_memory_bytes(const pi2_model *model);

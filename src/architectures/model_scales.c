@@ -1,5 +1,6 @@
 /* model_scales.c: scales of matrices. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "architectures/model.h"
@@ -74,14 +75,32 @@ static bool is_asked_for(const pi2_model_requests *requests, const pi2_gguf_tens
     return false;
 }
 
+static bool begins_with(const char *text, const char *begin) { return strncmp(text, begin, strlen(begin)) == 0; }
+
+/* Whether the model has what this tensor belongs to: layers that guess may be left out, eyes and ears are. */
+static bool is_of_model(const pi2_tensor_directory *directory, const pi2_model_shape *shape, const char *name) {
+    static const char *const others[] = { "v.", "a.", "mm.", "mtp." };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (begins_with(name, others[i])) return false;
+    }
+    if (!begins_with(name, "blk.")) return true;
+    char *end;
+    const unsigned long number = strtoul(name + strlen("blk."), &end, 10);
+    if (number < directory->first_layer || number - directory->first_layer >= shape->layer_count) return false;
+    return directory->first_layer > 0 || !begins_with(end, ".nextn.");
+}
+
 /*
  * Some quantisers (of NVFP4, of ternary weights) put a float beside a matrix by which its results are multiplied.
  * Where that is not done, as of rows that are looked up, the text would be another.
  */
-pi2_status pi2_model_check_scales(const pi2_gguf *gguf, const pi2_model_requests *requests) {
+pi2_status pi2_model_check_scales(const pi2_tensor_directory *directory, const pi2_model_shape *shape,
+                                  const pi2_model_requests *requests) {
+    const pi2_gguf *gguf = directory->gguf;
     for (size_t i = 0; i < pi2_gguf_tensor_count(gguf); i++) {
         const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(gguf, i);
         if (!is_scale(gguf, tensor) || is_asked_for(requests, tensor)) continue;
+        if (!is_of_model(directory, shape, tensor->name)) continue;
         return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s' at byte %llu: a scale of this matrix is not supported: get "
                         "the model in another quantisation, such as Q4_0 or Q4_K", tensor->name,
                         (unsigned long long)tensor->file_offset);

@@ -1,7 +1,7 @@
 /*
- * qwen35.c: Qwen 3.5 and 3.6, dense and with experts: gated delta nets, and in every fourth layer attention whose
- * result is gated; a mixture has an FFN beside its experts, gated too. A layer behind the last one
- * guesses further tokens (engine/drafter_mtp.c).
+ * qwen35.c: Qwen 3.5 and 3.6, dense and with experts, and Qwen3 Next, whose heads of delta nets lie in another order
+ * (block_delta_net.c): gated delta nets, and in every fourth layer attention whose result is gated; a mixture has an
+ * FFN beside its experts, gated too. A layer behind the last one guesses further tokens (engine/drafter_mtp.c).
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"
@@ -34,6 +34,16 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
     return pi2_decoder_read_shared(model, shape);
 }
 
+/* Files of 2025 and Ollama's have queries, keys, values and gates of each head behind one another in one matrix. */
+static pi2_status next_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    if (pi2_architecture_tensor(model, 0, "ssm_in.weight")) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.0.ssm_in.weight' is of an old form of Qwen3 Next, which "
+                        "is not computed: get a file that has 'blk.0.attn_qkv.weight', such as run -hf "
+                        "unsloth/Qwen3-Coder-Next-GGUF", pi2_gguf_file_path(model->gguf, 0));
+    }
+    return mixture_read_shape(model, shape);
+}
+
 static pi2_status qwen35_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
     uint32_t interval, is_recurrent = false;
@@ -57,4 +67,8 @@ const pi2_architecture pi2_architecture_qwen35 = {
 const pi2_architecture pi2_architecture_qwen35moe = {
     .name = "qwen35moe", .has_next_layer = true, .activation = PI2_FFN_silu,
     .read_shape = mixture_read_shape, .read_layer = qwen35_read_layer,
+};
+
+const pi2_architecture pi2_architecture_qwen3next = {
+    .name = "qwen3next", .activation = PI2_FFN_silu, .read_shape = next_read_shape, .read_layer = qwen35_read_layer,
 };

@@ -12,3 +12,7 @@ static pi2_status qwen3moe_read_shape(const pi2_tensor_directory *model, pi2_mod
 const pi2_architecture pi2_architecture_qwen3moe = {
     .name = "qwen3moe", .activation = PI2_FFN_silu, .read_shape = qwen3moe_read_shape,
 };
+
+const pi2_architecture pi2_architecture_qwen3vlmoe = { /* its text, as qwen3vl's */
+    .name = "qwen3vlmoe", .activation = PI2_FFN_silu, .read_shape = qwen3moe_read_shape,
+};

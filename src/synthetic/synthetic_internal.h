@@ -38,6 +38,7 @@ typedef struct pi2_synthetic_family {
     bool pairs_neighbours; /* rotates dimensions (0, 1), (2, 3)...; else halves */
     bool head_norms;       /* of queries and keys */
     bool gated_queries;    /* a gate behind each head of queries */
+    bool joins_strengths;  /* of delta nets strengths and decays are of one matrix; heads are rotated by one position */
     bool has_biases;       /* of attention, router and experts; and sinks */
     bool router_has_bias;  /* and sigmoids */
     bool heads_by_layer;   /* key-value heads are told layer by layer, 0 where it has no attention */

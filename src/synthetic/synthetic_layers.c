@@ -109,8 +109,12 @@ static void add_delta_net(listing *state) {
     const uint64_t channels = values + 2 * (uint64_t)shape->mix_key_heads * shape->mix_head_length;
     add(state, "attn_qkv", width, channels, 1.0f);
     add(state, "attn_gate", width, values, 1.0f);
-    add(state, "ssm_alpha", width, heads, 1.0f);
-    add(state, "ssm_beta", width, heads, 1.0f);
+    if (state->plan->family->joins_strengths) {
+        add(state, "ssm_ba", width, 2 * heads, 1.0f);
+    } else {
+        add(state, "ssm_alpha", width, heads, 1.0f);
+        add(state, "ssm_beta", width, heads, 1.0f);
+    }
     add_convolution(state, "ssm_conv1d.weight", channels);
     pi2_synthetic_add_floats(state, "ssm_dt.bias", heads, 0, 0.0f, 0.5f);
     pi2_synthetic_add_floats(state, "ssm_a", heads, 0, -0.3f, 0.25f);

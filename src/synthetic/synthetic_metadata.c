@@ -68,7 +68,7 @@ static void put_heads(const key_writer *keys, const pi2_synthetic_plan *plan) {
     }
     put_u32(keys, "rope.dimension_count", pi2_synthetic_rotated(shape));
     put_f32(keys, "rope.freq_base", shape->rope_base);
-    if (plan->family->gated_queries) put_sections(keys, shape->rope_dimensions / 2);
+    if (plan->family->gated_queries && !plan->family->joins_strengths) put_sections(keys, shape->rope_dimensions / 2);
     if (shape->window) put_u32(keys, "attention.sliding_window", shape->window);
     if (shape->yarn_factor == 0.0f) return;
     char key[96];

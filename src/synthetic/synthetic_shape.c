@@ -42,6 +42,8 @@ static const pi2_synthetic_family families[] = {
       .gated_queries = true },
     { .architecture = "qwen35moe", .kinds = "DA", .ffn_norm = "post_attention_norm", .is_mixture = true,
       .head_norms = true, .gated_queries = true },
+    { .architecture = "qwen3next", .kinds = "DA", .ffn_norm = "post_attention_norm", .is_mixture = true,
+      .head_norms = true, .gated_queries = true, .joins_strengths = true },
     { .architecture = "gpt-oss", .ffn_norm = "post_attention_norm", .is_mixture = true, .has_biases = true },
     { .architecture = "lfm2moe", .kinds = "CA", .output_norm = "token_embd_norm", .is_mixture = true,
       .head_norms = true, .router_has_bias = true, .heads_by_layer = true },

@@ -144,6 +144,29 @@ static void correct_endings(pi2_tokenizer *tokenizer) {
     }
 }
 
+/** Gives the attribute to the tokens that the key lists, where the file has it. */
+static pi2_status mark_listed(pi2_tokenizer *tokenizer, const pi2_gguf *gguf, const char *key, unsigned attribute,
+                              uint32_t *marked_out) {
+    pi2_gguf_array array;
+    *marked_out = 0;
+    if (!pi2_gguf_has(gguf, key)) return PI2_OK;
+    PI2_TRY(pi2_gguf_array_get(gguf, key, &array));
+    if (array.element_type == PI2_GGUF_STRING || array.element_type == PI2_GGUF_ARRAY) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s is an array of type %u, not of numbers of tokens: convert the model again",
+                        key, array.element_type);
+    }
+    for (uint64_t i = 0; i < array.count; i++) {
+        const uint64_t token = pi2_gguf_array_u64(&array, i);
+        if (token >= tokenizer->token_count) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s has %llu, but there are %u tokens: convert the model again", key,
+                            (unsigned long long)token, tokenizer->token_count);
+        }
+        *marked_out += !(tokenizer->attributes[token] & attribute);
+        tokenizer->attributes[token] |= (uint8_t)attribute;
+    }
+    return PI2_OK;
+}
+
 /** Reads the id of a special token; *token_out keeps its value where the key is absent. The largest number is -1. */
 static pi2_status get_id(const pi2_tokenizer *tokenizer, const pi2_gguf *gguf, const char *key,
                          int32_t *token_out) {
@@ -193,6 +216,8 @@ static pi2_status load_ids(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
         if (token >= 0) tokenizer->attributes[token] |= PI2_TOKEN_ENDS;
     }
     if (tokenizer->eos >= 0) tokenizer->attributes[tokenizer->eos] |= PI2_TOKEN_ENDS;
+    uint32_t marked; /* Ollama's files list all that end an answer */
+    PI2_TRY(mark_listed(tokenizer, gguf, "tokenizer.ggml.eos_token_ids", PI2_TOKEN_ENDS, &marked));
     /* Any text may give the unknown token, so it must not steer the model. */
     if (tokenizer->unknown >= 0 &&
         (pi2_token_type(tokenizer, (uint32_t)tokenizer->unknown) == PI2_TOKEN_CONTROL ||
@@ -231,24 +256,9 @@ static pi2_status mark_stripping(pi2_tokenizer *tokenizer, const pi2_gguf *gguf)
 /* Models that read more than text have tokens for what they read, which no answer may have. */
 static pi2_status mark_suppressed(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
     static const char key[] = "tokenizer.ggml.suppress_tokens";
-    pi2_gguf_array array;
-    uint32_t left = tokenizer->token_count;
-    if (!pi2_gguf_has(gguf, key)) return PI2_OK;
-    PI2_TRY(pi2_gguf_array_get(gguf, key, &array));
-    if (array.element_type == PI2_GGUF_STRING || array.element_type == PI2_GGUF_ARRAY) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s is an array of type %u, not of numbers of tokens: convert the model again",
-                        key, array.element_type);
-    }
-    for (uint64_t i = 0; i < array.count; i++) {
-        const uint64_t token = pi2_gguf_array_u64(&array, i);
-        if (token >= tokenizer->token_count) {
-            return pi2_fail(PI2_ERR_FORMAT, "%s has %llu, but there are %u tokens: convert the model again", key,
-                            (unsigned long long)token, tokenizer->token_count);
-        }
-        left -= !(tokenizer->attributes[token] & PI2_TOKEN_NEVER_PICKED);
-        tokenizer->attributes[token] |= PI2_TOKEN_NEVER_PICKED;
-    }
-    if (left > 0) return PI2_OK;
+    uint32_t marked;
+    PI2_TRY(mark_listed(tokenizer, gguf, key, PI2_TOKEN_NEVER_PICKED, &marked));
+    if (marked < tokenizer->token_count) return PI2_OK;
     return pi2_fail(PI2_ERR_FORMAT, "%s has all %u tokens: convert the model again", key, tokenizer->token_count);
 }
 

@@ -119,6 +119,24 @@ static void olmoe(maker *m) {
     experts(m);
 }
 
+static void minimax_m2(maker *m) {
+    m->rotated = m->head / 2;
+    m->neurons = EXPERT_NEURONS;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "expert_gating_func", 2);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
+    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+    bias(m, "exp_probs_b.bias", EXPERTS);
+}
+
 static void qwen2moe(maker *m) {
     if (m->layer == UINT32_MAX) {
         put_common(m, NULL);
@@ -244,12 +262,16 @@ static void lfm2moe(maker *m) {
     put(m, "expert_gating_func", 2);
 }
 
-static void delta_net(const maker *m) {
+static void delta_net(const maker *m, bool is_next) {
     const uint64_t keys = MIX_KEY_HEADS * MIX_HEAD, values = MIX_VALUE_HEADS * MIX_HEAD;
     matrix(m, "attn_qkv.weight", WIDTH, 2 * keys + values);
     matrix(m, "attn_gate.weight", WIDTH, values);
-    stack_of(m, "ssm_alpha.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
-    stack_of(m, "ssm_beta.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
+    if (is_next) {
+        stack_of(m, "ssm_ba.weight", m->type, WIDTH, 2 * MIX_VALUE_HEADS, 0, 1.0f);
+    } else {
+        stack_of(m, "ssm_alpha.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
+        stack_of(m, "ssm_beta.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
+    }
     convolution(m, "ssm_conv1d.weight", 2 * keys + values);
     bias(m, "ssm_dt.bias", MIX_VALUE_HEADS);
     vector(m, "ssm_a", MIX_VALUE_HEADS, -0.6f, -0.05f);
@@ -257,23 +279,28 @@ static void delta_net(const maker *m) {
     matrix(m, "ssm_out.weight", values, WIDTH);
 }
 
-static void qwen35_layer(const maker *m) {
+static void qwen35_layer(const maker *m, bool is_next) {
     norm(m, "attn_norm.weight", WIDTH);
     norm(m, "post_attention_norm.weight", WIDTH);
     if (m->layer % 4 != 3) {
-        delta_net(m);
+        delta_net(m, is_next);
         return;
     }
     attention(m, m->kv_heads, 2);
     head_norms(m);
 }
 
-static void put_delta_net(const maker *m) {
-    static const uint32_t sections[4] = { 3, 3, 2, 0 };
+/* How many of the rotated pairs go by each of three positions, of time, height and width, in turn: all, since what is
+ * left over has no position in llama.cpp (the model's own code gives it that of time). */
+static void put_sections(const maker *m) {
+    const uint32_t half = m->rotated / 2, sections[4] = { (half + 2) / 3, (half + 1) / 3, half / 3, 0 };
     pi2_test_bytes bytes = { 0 };
     for (int i = 0; i < 4; i++) pi2_test_bytes_add_u32(&bytes, sections[i]);
     pi2_gguf_builder_array(m->builder, key(m, "rope.dimension_sections"), PI2_TEST_GGUF_I32, 4, &bytes);
     pi2_test_bytes_free(&bytes);
+}
+
+static void put_delta_net(const maker *m) {
     put(m, "ssm.conv_kernel", TAPS);
     put(m, "ssm.inner_size", MIX_VALUE_HEADS * MIX_HEAD);
     put(m, "ssm.state_size", MIX_HEAD);
@@ -293,6 +320,7 @@ static void qwen35(maker *m) {
     m->rotated = 16;
     if (m->layer == UINT32_MAX) {
         put_common(m, NULL);
+        put_sections(m);
         put_delta_net(m);
         put(m, "nextn_predict_layers", 1);
         return;
@@ -306,7 +334,7 @@ static void qwen35(maker *m) {
         feed_forward(m);
         return;
     }
-    qwen35_layer(m);
+    qwen35_layer(m, false);
     feed_forward(m);
 }
 
@@ -316,10 +344,11 @@ static void qwen35moe(maker *m) {
         put_common(m, NULL);
         put_experts(m);
         put(m, "expert_shared_feed_forward_length", NEURONS);
+        put_sections(m);
         put_delta_net(m);
         return;
     }
-    qwen35_layer(m);
+    qwen35_layer(m, false);
     experts(m);
     shared_expert(m, true);
     scale(m, "ffn_gate_exps.scale", EXPERTS);
@@ -328,6 +357,44 @@ static void qwen35moe(maker *m) {
     scale(m, "ffn_gate_shexp.scale", 1);
     scale(m, "ffn_up_shexp.scale", 1);
     scale(m, "ffn_down_shexp.scale", 1);
+}
+
+static void qwen3next(maker *m) {
+    m->rotated = 16;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        put_delta_net(m);
+        return;
+    }
+    qwen35_layer(m, true);
+    experts(m);
+    shared_expert(m, true);
+}
+
+static void qwen3vl(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_sections(m);
+        put(m, "n_deepstack_layers", 2);
+        return;
+    }
+    plain_layer(m);
+    head_norms(m);
+}
+
+static void qwen3vlmoe(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        qwen3vl(m);
+        put_experts(m);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    head_norms(m);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
 }
 
 static void mistral3(maker *m) {
@@ -597,6 +664,9 @@ static const struct {
     { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false, NULL },
     { "qwen35", "output_norm", qwen35, LAYERS + 1, LONG_HEAD, false, NULL },
     { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false, NULL },
+    { "qwen3next", "output_norm", qwen3next, LAYERS, LONG_HEAD, false, NULL },
+    { "qwen3vl", "output_norm", qwen3vl, LAYERS, LONG_HEAD, false, NULL },
+    { "qwen3vlmoe", "output_norm", qwen3vlmoe, LAYERS, LONG_HEAD, false, NULL },
     { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false, NULL },
     { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false, NULL },
     { "bitnet", "output_norm", bitnet, LAYERS, HEAD, true, NULL },
@@ -611,6 +681,7 @@ static const struct {
     { "granite", "output_norm", granite, LAYERS, LONG_HEAD, false, NULL },
     { "granitemoe", "output_norm", granitemoe, LAYERS, HEAD, false, NULL },
     { "minicpm", "output_norm", minicpm, LAYERS, HEAD, false, NULL },
+    { "minimax-m2", "output_norm", minimax_m2, LAYERS, LONG_HEAD, false, NULL },
     { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false, NULL },
     { "phi3", "output_norm", phi3, LAYERS, HEAD, false, NULL },
     { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false, NULL },

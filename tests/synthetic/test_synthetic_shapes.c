@@ -27,6 +27,7 @@ static const struct { const char *name; double billions; uint32_t layers; } know
     { "qwen3.5-27b", 26.90, 4 },   { "qwen3.6-35b-a3b", 34.66, 4 }, { "gpt-oss-20b", 20.91, 4 },
     { "gpt-oss-120b", 116.83, 0 }, { "lfm2-8b-a1b", 8.34, 6 },      { "nemotron3-nano-30b-a3b", 31.58, 12 },
     { "glm-4.7-flash", 29.94, 5 },  { "gemma4-e4b", 7.52, 8 },       { "gemma4-26b-a4b", 25.23, 6 },
+    { "qwen3-coder-next", 79.67, 4 },
 };
 enum { KNOWN = sizeof known / sizeof known[0] };
 

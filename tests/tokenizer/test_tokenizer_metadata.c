@@ -25,6 +25,7 @@ typedef struct parts {
     bool merges_are_numbers;
     const char *id_key;             /* NULL: none */
     uint32_t id;
+    bool id_is_listed;              /* in an array that has no more */
 } parts;
 
 static parts good_parts(const char *model) {
@@ -79,7 +80,14 @@ static pi2_status make(const parts *p, pi2_tokenizer **tokenizer_out) {
     if (p->model) pi2_gguf_builder_string(&builder, "tokenizer.ggml.model", p->model);
     if (p->pre) pi2_gguf_builder_string(&builder, "tokenizer.ggml.pre", p->pre);
     add_arrays(p, &builder);
-    if (p->id_key) pi2_gguf_builder_u32(&builder, p->id_key, p->id);
+    if (p->id_key && p->id_is_listed) {
+        pi2_test_bytes bytes = { 0 };
+        pi2_test_bytes_add_u32(&bytes, p->id);
+        pi2_gguf_builder_array(&builder, p->id_key, PI2_TEST_GGUF_I32, 1, &bytes);
+        pi2_test_bytes_free(&bytes);
+    } else if (p->id_key) {
+        pi2_gguf_builder_u32(&builder, p->id_key, p->id);
+    }
     const pi2_status status = pi2_test_tokenizer_from(&builder, tokenizer_out);
     pi2_gguf_builder_free(&builder);
     return status;
@@ -200,6 +208,26 @@ static void test_ids(void **state) {
     }
 }
 
+/** Ollama's files list all tokens that end an answer. */
+static void test_listed_ends(void **state) {
+    (void)state;
+    parts p = good_parts("gpt2");
+    pi2_tokenizer *tokenizer;
+    p.texts[3] = "[end of turn]";
+    for (int listed = 0; listed < 2; listed++) {
+        p.id_key = listed ? "tokenizer.ggml.eos_token_ids" : NULL;
+        p.id = 3;
+        p.id_is_listed = true;
+        assert_int_equal(make(&p, &tokenizer), PI2_OK);
+        assert_int_equal(pi2_tokenizer_ends_generation(tokenizer, 3), listed);
+        pi2_tokenizer_free(tokenizer);
+    }
+    p.id = 4;
+    expect(&p, PI2_ERR_FORMAT, "tokenizer.ggml.eos_token_ids has 4");
+    p.id_is_listed = false;
+    expect(&p, PI2_ERR_FORMAT, "tokenizer.ggml.eos_token_ids");
+}
+
 static void test_empty_tokens(void **state) {
     (void)state;
     static const char *const models[] = { "gpt2", "llama" };
@@ -257,7 +285,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good_ones),   cmocka_unit_test(test_unknown_kinds),
         cmocka_unit_test(test_arrays),      cmocka_unit_test(test_merges),
-        cmocka_unit_test(test_ids),         cmocka_unit_test(test_empty_tokens),
+        cmocka_unit_test(test_ids),         cmocka_unit_test(test_listed_ends),
+        cmocka_unit_test(test_empty_tokens),
         cmocka_unit_test(test_missing_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
