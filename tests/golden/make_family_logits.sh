@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes tests/golden/families/NAME.kld: what llama.cpp computes on the tiny model of each family, for test_family_logits;
-# with make_type_model tests/golden/types/NAME.kld: on those of each weight type, for test_type_logits.
+# with make_type_model tests/golden/types/NAME-SEED.kld: on those of each weight type, for test_type_logits.
 #
 #   debootstrap --variant=minbase --include=llama.cpp-tools sid FOLDER    (as root: Debian's own build, in a folder)
 #   tests/golden/make_family_logits.sh build/tests/make_family_model FOLDER [FAMILY ...]

@@ -14,6 +14,8 @@
 enum { CLEAR_TENTHS = 1 };
 static const double least_deviation = 3.0;
 
+static size_t rows_of(const pi2_golden_logits *g) { return g->tokens - 1 - g->first; }
+
 static void read_all(FILE *file, void *out, size_t bytes) { assert_int_equal(fread(out, 1, bytes, file), bytes); }
 
 void pi2_golden_logits_read(const char *folder, const char *name, pi2_golden_logits *g) {
@@ -29,7 +31,7 @@ void pi2_golden_logits_read(const char *folder, const char *name, pi2_golden_log
     g->vocabulary = numbers[1];
     g->first = g->tokens / 2;
     assert_int_equal(numbers[2], 1);
-    const size_t rows = g->tokens - 1 - g->first, row_halves = (g->vocabulary + 1) / 2 * 2 + 4;
+    const size_t rows = rows_of(g), row_halves = (g->vocabulary + 1) / 2 * 2 + 4;
     uint16_t *halves = malloc(row_halves * sizeof *halves);
     g->ids = malloc(g->tokens * sizeof *g->ids);
     g->logarithms = malloc(rows * g->vocabulary * sizeof *g->logarithms);
@@ -82,17 +84,23 @@ static double deviation_of(const float *logits, size_t count) {
     return sqrt(squares);
 }
 
-/* The likeliest token is the reference's, where that differs from the second by more than a tenth. */
-static void check_first(const char *name, const double *want, const float *logits, size_t count, size_t position) {
-    size_t first = 0, own = 0;
+/* The file's likeliest token, where that differs from the second by more than a tenth; else the vocabulary's size. */
+static size_t clear_first(const double *want, size_t count) {
+    size_t first = 0;
     double second = -INFINITY;
     for (size_t v = 1; v < count; v++) {
         if (want[v] > want[first]) first = v;
-        if (logits[v] > logits[own]) own = v;
     }
     for (size_t v = 0; v < count; v++) second = v != first && want[v] > second ? want[v] : second;
-    if (want[first] - second <= CLEAR_TENTHS / 10.0 || own == first) return;
-    fail_msg("%s, position %zu: token %zu is the likeliest, not %zu", name, position, own, first);
+    return want[first] - second > CLEAR_TENTHS / 10.0 ? first : count;
+}
+
+static size_t first_of(const float *logits, size_t count) {
+    size_t first = 0;
+    for (size_t v = 1; v < count; v++) {
+        if (logits[v] > logits[first]) first = v;
+    }
+    return first;
 }
 
 void pi2_golden_logits_free(pi2_golden_logits *golden) {
@@ -100,27 +108,76 @@ void pi2_golden_logits_free(pi2_golden_logits *golden) {
     free(golden->logarithms);
 }
 
-double pi2_golden_logits_divergence(const pi2_golden_logits *g, const char *name, const pi2_engine_options *options,
-                                    bool checks_first, double *least_out) {
+float *pi2_golden_logits_of_engine(const pi2_golden_logits *g, const char *name, const pi2_engine_options *options) {
     pi2_engine_options own = *options;
     pi2_engine *engine = NULL;
     pi2_session *session = NULL;
+    float *logits = malloc(rows_of(g) * g->vocabulary * sizeof *logits);
+    assert_non_null(logits);
     own.logits_tokens = g->tokens;
     if (pi2_engine_open(&own, &engine) != PI2_OK) fail_msg("%s: %s", name, pi2_error_text());
     assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
     if (pi2_session_append(session, g->ids, g->tokens, PI2_LOGITS_ALL) != PI2_OK) fail_msg("%s", pi2_error_text());
-    double mean = 0;
-    *least_out = INFINITY;
-    const size_t rows = g->tokens - 1 - g->first;
-    for (size_t r = 0; r < rows; r++) {
-        const double *want = g->logarithms + r * g->vocabulary;
-        const float *logits = pi2_session_logits(session, g->first + r);
-        mean += divergence_of(want, logits, g->vocabulary) / (double)rows;
-        *least_out = fmin(*least_out, deviation_of(logits, g->vocabulary));
-        if (checks_first) check_first(name, want, logits, g->vocabulary, g->first + r);
+    for (size_t r = 0; r < rows_of(g); r++) {
+        memcpy(logits + r * g->vocabulary, pi2_session_logits(session, g->first + r), g->vocabulary * sizeof *logits);
     }
     pi2_session_free(session);
     pi2_engine_close(engine);
+    return logits;
+}
+
+double pi2_golden_logits_mean(const pi2_golden_logits *g, const float *logits) {
+    double mean = 0;
+    for (size_t r = 0; r < rows_of(g); r++) {
+        const size_t at = r * g->vocabulary;
+        mean += divergence_of(g->logarithms + at, logits + at, g->vocabulary) / (double)rows_of(g);
+    }
+    return mean;
+}
+
+double pi2_golden_logits_mean_from(const pi2_golden_logits *g, const double *exact, const float *logits) {
+    double *want = malloc(g->vocabulary * sizeof *want), mean = 0;
+    assert_non_null(want);
+    for (size_t r = 0; r < rows_of(g); r++) {
+        const size_t at = r * g->vocabulary;
+        for (size_t v = 0; v < g->vocabulary; v++) want[v] = isinf(g->logarithms[at + v]) ? -INFINITY : exact[at + v];
+        mean += divergence_of(want, logits + at, g->vocabulary) / (double)rows_of(g);
+    }
+    free(want);
+    return mean;
+}
+
+double pi2_golden_logits_deviation(const pi2_golden_logits *g, const float *logits) {
+    double least = INFINITY;
+    for (size_t r = 0; r < rows_of(g); r++) {
+        least = fmin(least, deviation_of(logits + r * g->vocabulary, g->vocabulary));
+    }
+    return least;
+}
+
+void pi2_golden_logits_count(const pi2_golden_logits *g, const float *logits, size_t *clear, size_t *other) {
+    *clear = *other = 0;
+    for (size_t r = 0; r < rows_of(g); r++) {
+        const size_t first = clear_first(g->logarithms + r * g->vocabulary, g->vocabulary);
+        if (first == g->vocabulary) continue;
+        ++*clear;
+        *other += first_of(logits + r * g->vocabulary, g->vocabulary) != first;
+    }
+}
+
+double pi2_golden_logits_divergence(const pi2_golden_logits *g, const char *name, const pi2_engine_options *options,
+                                    bool checks_first, double *least_out) {
+    float *logits = pi2_golden_logits_of_engine(g, name, options);
+    const double mean = pi2_golden_logits_mean(g, logits);
+    *least_out = pi2_golden_logits_deviation(g, logits);
+    for (size_t r = 0; r < rows_of(g); r++) {
+        const float *row = logits + r * g->vocabulary;
+        const size_t first = clear_first(g->logarithms + r * g->vocabulary, g->vocabulary);
+        const size_t own = first_of(row, g->vocabulary);
+        if (!checks_first || first == g->vocabulary || first == own) continue;
+        fail_msg("%s, position %zu: token %zu is the likeliest, not %zu", name, g->first + r, own, first);
+    }
+    free(logits);
     return mean;
 }
 

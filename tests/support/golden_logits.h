@@ -21,6 +21,20 @@ typedef struct pi2_golden_logits {
 void pi2_golden_logits_read(const char *folder, const char *name, pi2_golden_logits *golden_out);
 void pi2_golden_logits_free(pi2_golden_logits *golden);
 
+/** Logits of the places that the file tells of, [tokens - 1 - first][vocabulary], malloc'd, by an engine with these
+ *  options. name: for messages of the test that fails. */
+float *pi2_golden_logits_of_engine(const pi2_golden_logits *golden, const char *name,
+                                   const pi2_engine_options *options);
+/** Mean divergence of the probabilities of `logits` from the file's; of exact, logits in the same order, from those.
+ *  Both of the tokens alone that the file tells of. */
+double pi2_golden_logits_mean(const pi2_golden_logits *golden, const float *logits);
+double pi2_golden_logits_mean_from(const pi2_golden_logits *golden, const double *exact, const float *logits);
+/** The least deviation of a place's logits. */
+double pi2_golden_logits_deviation(const pi2_golden_logits *golden, const float *logits);
+/** How often the file's likeliest token is clear, and of these how often `logits` say another. */
+void pi2_golden_logits_count(const pi2_golden_logits *golden, const float *logits, size_t *clear_out,
+                             size_t *other_out);
+
 /** Mean divergence of what an engine with these options says of the tokens; least_out: the least deviation of a token's
  *  logits. Fails the test where the likeliest token is another and clear; checks_first false: not. */
 double pi2_golden_logits_divergence(const pi2_golden_logits *golden, const char *name,

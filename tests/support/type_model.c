@@ -25,7 +25,7 @@ const char *pi2_type_model_name(size_t index) {
     return index < count + MIXES ? mixes[index - count].name : NULL;
 }
 
-int pi2_type_model_write(size_t index, const char *path) {
+int pi2_type_model_write(size_t index, unsigned seed, const char *path) {
     size_t count = type_count();
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
@@ -41,7 +41,7 @@ int pi2_type_model_write(size_t index, const char *path) {
         options.down_type = mixes[index - count].down;
         options.embedding_type = mixes[index - count].embedding;
     }
-    options.seed = 5; /* of which no token is so near another that the rounding of 32 turns it */
+    options.seed = seed;
     options.tied_head = false;
     options.head_type = PI2_F32;
     options.head_gain = 4.0f;
