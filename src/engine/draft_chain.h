@@ -1,5 +1,6 @@
 /*
- * draft_chain.h: guesses of a drafter that picks each token from logits, one behind the other: how sure it is of each,
+ * draft_chain.h: guesses of a drafter that picks each token from logits, one behind the other: what
+ * would be drawn if they were those of the model itself, how sure it is of each,
  * and how often it was right when it was so sure.
  */
 #ifndef PI2_ENGINE_DRAFT_CHAIN_H
@@ -14,7 +15,7 @@ typedef struct pi2_draft_chain {
     uint32_t vocabulary, known;      /* logits of a row; ids that the model guessed for has */
     const float *ids;                /* [vocabulary]: whose logits they are; NULL: in the order of ids */
     double least_sure;               /* a token that is given less ends a guess */
-    float sure[PI2_DRAFT_MOST];      /* what the last guess's tokens were given */
+    float sure[PI2_DRAFT_MOST];      /* what the last guess's tokens were given, as far as draws leave it open */
     double right[PI2_DRAFT_BINS];    /* how often tokens that it is so sure of were right */
     void *user;
     const float *(*logits)(void *user);               /* after the last token */
@@ -24,7 +25,8 @@ typedef struct pi2_draft_chain {
 /** It is as often right as it is sure, until more is known. */
 void pi2_draft_chain_begin(pi2_draft_chain *chain);
 /** Guesses what follows, from the logits that are there. Errors  what `append` returns */
-pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draft_wish *wish, pi2_draft *draft_out);
+pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draws *draws, const pi2_draft_wish *wish,
+                                 pi2_draft *draft_out);
 /** pi2_drafter_kind.judge and .follow of a state that begins with a chain. */
 void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right, const uint8_t *path);
 void pi2_draft_chain_follow(void *state, const void *from);

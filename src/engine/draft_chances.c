@@ -16,6 +16,7 @@ static const pi2_draft_chances start = {
         { -1.25f, 1.25f, 1.20f, 1.15f, 0.54f, 0.19f, -0.36f, -0.71f, -0.90f, -1.00f, -1.10f, -1.20f, -1.30f, 0.10f },
         { -0.63f, 1.03f, 0.53f, 0.45f, 0.47f, 0.30f, 0.00f, -0.25f, -0.30f, -0.35f, -0.48f, -0.50f, -0.68f },
         { -0.45f, 0.10f, 0.20f, 0.32f, 0.34f, 0.32f, 0.07f, 0.05f, -0.02f, -0.10f, -0.10f, -0.16f, -0.22f, -0.27f },
+        { 0.00f, -0.57f, -0.88f, -0.70f, -0.51f, -0.19f, 0.25f, 0.68f, 1.26f, 1.46f, 1.72f, 1.85f, 2.44f, 2.49f },
     },
 };
 
@@ -24,6 +25,15 @@ void pi2_draft_chances_begin(pi2_draft_chances *chances) { *chances = start; }
 uint8_t pi2_draft_chance_class(uint32_t unlikeliness) {
     const uint32_t halvings = unlikeliness / PI2_NEXT_STEPS;
     return (uint8_t)(1 + (halvings < 11 ? halvings : 11));
+}
+
+uint8_t pi2_draft_time_class(double time) {
+    /* e^(2 - k / 1.6), k from 1 on */
+    static const double ends[] = { 3.955, 2.117, 1.133, 0.6065, 0.3247, 0.1738, 0.09301, 0.04979, 0.02665, 0.01426,
+                                   0.007635, 0.004087 };
+    uint8_t class = 1;
+    while (class <= sizeof ends / sizeof ends[0] && time < ends[class - 1]) class++;
+    return class;
 }
 
 float pi2_draft_chance(const pi2_draft_chances *chances, const pi2_draft_classes *classes) {

@@ -14,6 +14,7 @@ typedef enum pi2_draft_source {
     PI2_DRAFT_FROM_TABLE,    /* 1 + halvings of its chance, up to 11; PI2_DRAFT_UNKNOWN: there is no table */
     PI2_DRAFT_FROM_LEARNT,   /* 1 + halvings, likewise */
     PI2_DRAFT_FROM_BEFORE,   /* likewise, of the logits that gave the token before; or PI2_DRAFT_UNKNOWN */
+    PI2_DRAFT_FROM_DRAW,     /* 1 + steps of what it waits for in its draw (draws.h), the longest first, up to 12 */
     PI2_DRAFT_SOURCES
 } pi2_draft_source;
 enum { PI2_DRAFT_CLASSES = 33, PI2_DRAFT_UNKNOWN = 13 };
@@ -30,6 +31,8 @@ typedef struct pi2_draft_chances {
 void pi2_draft_chances_begin(pi2_draft_chances *chances);
 /** The class of an unlikeliness of a table's entry (next_table_file.h). */
 uint8_t pi2_draft_chance_class(uint32_t unlikeliness);
+/** The class of what a token waits for. */
+uint8_t pi2_draft_time_class(double time);
 /** 0 .. 1 */
 float pi2_draft_chance(const pi2_draft_chances *chances, const pi2_draft_classes *classes);
 /** A token of these classes was right, or not. */

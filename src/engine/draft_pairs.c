@@ -164,7 +164,7 @@ pi2_status pi2_draft_pairs_propose(void *user, const pi2_draft_text *text, const
     state->tokens[last - state->first] = text->tokens[last];
     if (state->base + state->done >= last) state->done = last - state->base - 1;
     PI2_TRY(make_pairs(state, last, true));
-    PI2_TRY(pi2_draft_chain_guess(&state->chain, wish, draft_out));
+    PI2_TRY(pi2_draft_chain_guess(&state->chain, text->draws, wish, draft_out));
     if (draft_out->count < state->text->engine->run.options.draft_least_tokens) draft_out->count = 0;
     return PI2_OK;
 }

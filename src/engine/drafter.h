@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/draws.h"
 #include "powerinfer2/status.h"
 
 enum {
@@ -32,6 +33,7 @@ typedef struct pi2_draft_text {
     const int32_t *tokens;   /* [length]: the timeline, and the token that was just picked */
     uint32_t length;         /* at least 1 */
     uint32_t unchanged;      /* so many at the beginning are those of the last call for this session: 0 at first */
+    const pi2_draws *draws;  /* of the tokens that follow: number 0 is that of the first one */
 } pi2_draft_text;
 
 /** A pass that has computed tokens of the text. What it gave is there until the next one (pi2_forward_given()). */

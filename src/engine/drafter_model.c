@@ -76,7 +76,7 @@ static pi2_status propose_model(void *user, const pi2_draft_text *text, const pi
     draft_out->count = 0;
     PI2_TRY(catch_up(state, text));
     state->length = text->length;
-    PI2_TRY(pi2_draft_chain_guess(&state->chain, wish, draft_out));
+    PI2_TRY(pi2_draft_chain_guess(&state->chain, text->draws, wish, draft_out));
     state->guessed_count = draft_out->count;
     memcpy(state->guessed, draft_out->tokens, draft_out->count * sizeof *state->guessed);
     if (draft_out->count < state->run->options.draft_least_tokens) draft_out->count = 0;

@@ -85,6 +85,7 @@ static pi2_status saw(void *user, const pi2_draft_pass *pass) {
 typedef struct branch {
     bool is_first;        /* behind the text itself */
     bool has_table;
+    const uint64_t *draw; /* of its followers; NULL: the likeliest one follows, or who knows */
     uint32_t count;
     follower followers[FOLLOWERS_MOST];
 } branch;
@@ -96,8 +97,10 @@ static void add(branch *place, int32_t token, pi2_draft_source source, uint32_t 
     if (at == FOLLOWERS_MOST) return;
     if (at == place->count) {
         place->followers[at] = (follower){ .token = token };
-        if (!place->is_first) place->followers[at].classes.of[PI2_DRAFT_FROM_BEFORE] = PI2_DRAFT_UNKNOWN;
-        if (!place->has_table) place->followers[at].classes.of[PI2_DRAFT_FROM_TABLE] = PI2_DRAFT_UNKNOWN;
+        pi2_draft_classes *classes = &place->followers[at].classes;
+        if (!place->is_first) classes->of[PI2_DRAFT_FROM_BEFORE] = PI2_DRAFT_UNKNOWN;
+        if (!place->has_table) classes->of[PI2_DRAFT_FROM_TABLE] = PI2_DRAFT_UNKNOWN;
+        if (place->draw) classes->of[PI2_DRAFT_FROM_DRAW] = pi2_draft_time_class(pi2_draw_time(*place->draw, token));
         place->count++;
     }
     if (place->followers[at].classes.of[source] == 0) place->followers[at].classes.of[source] = (uint8_t)class;
@@ -129,6 +132,8 @@ static void list_followers(const tree_state *state, const pi2_draft_text *text, 
     place->count = 0;
     place->is_first = parent == 0;
     place->has_table = state->table != NULL;
+    const uint32_t depth = parent ? state->nodes[parent - 1].depth : 0;
+    place->draw = depth < text->draws->count ? &text->draws->numbers[depth] : NULL;
     for (uint32_t i = 0; i < match_count; i++) {
         add(place, matches[i].token, PI2_DRAFT_FROM_TEXT, 1 + PI2_DRAFT_FOLLOWERS_MOST * (matches[i].match - 1) + i);
     }

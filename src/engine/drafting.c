@@ -49,6 +49,7 @@ struct pi2_drafting {
     pi2_draft_times *times;  /* the engine's, or own_times */
     pi2_draft_times own_times;
     draft_pending pending;
+    pi2_draws draws;         /* of the next guess */
     int32_t tokens[];
 };
 
@@ -211,7 +212,7 @@ static void learn_time(pi2_drafting *drafting, draft_slot *slot, uint32_t unread
 
 /* What a slot has no more to tell is told once: it is not asked again. */
 static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_draft_wish *wish, pi2_draft *draft) {
-    const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged };
+    const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged, &drafting->draws };
     const uint64_t begin_ns = slot->kind->costs ? pi2_clock_ns() : 0;
     draft->count = 0;
     for (uint32_t i = 0; i < PI2_DRAFT_NODES_MOST; i++) draft->parents[i] = (uint8_t)i;
@@ -342,11 +343,15 @@ static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *
     return PI2_OK;
 }
 
-static void hand_out(const pi2_draft *draft, int32_t *guess_out, uint8_t *parents_out, uint32_t *count_out) {
+static void hand_out(pi2_drafting *drafting, const pi2_draft *draft, int32_t *guess_out, uint8_t *parents_out,
+                     uint32_t *count_out) {
+    drafting->draws.count = 0;
     memcpy(guess_out, draft->tokens, draft->count * sizeof *guess_out);
     memcpy(parents_out, draft->parents, draft->count * sizeof *parents_out);
     *count_out = draft->count;
 }
+
+void pi2_drafting_foretell(pi2_drafting *drafting, const pi2_draws *draws) { drafting->draws = *draws; }
 
 pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
                                      uint32_t *count_out) {
@@ -354,7 +359,7 @@ pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int3
     pi2_draft best;
     *count_out = 0;
     PI2_TRY(guess(drafting, wish, &best));
-    hand_out(&best, guess_out, parents_out, count_out);
+    hand_out(drafting, &best, guess_out, parents_out, count_out);
     return PI2_OK;
 }
 
@@ -367,7 +372,7 @@ pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *gu
     *count_out = 0;
     pi2_draft_times_begin(drafting->times, 1);
     PI2_TRY(guess(drafting, wish, &best));
-    hand_out(&best, guess_out, parents_out, count_out);
+    hand_out(drafting, &best, guess_out, parents_out, count_out);
     return PI2_OK;
 }
 

@@ -52,6 +52,8 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from);
 
 /** Shows a pass to the drafters that want to know. Errors  INTERRUPTED */
 pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass);
+/** How the tokens that follow the text are drawn, for the next guess alone: without it they are the likeliest ones. */
+void pi2_drafting_foretell(pi2_drafting *drafting, const pi2_draws *draws);
 /** Guesses at most `room` tokens that follow the text, for a pass of this session alone. guess_out, parents_out (as of
  *  pi2_draft) [PI2_DRAFT_NODES_MOST].
  *  Errors  INTERRUPTED */

@@ -156,6 +156,11 @@ static void random_seed(random_state *random, uint32_t seed) {
     (void)random_next(random);
 }
 
+static uint64_t random_number(random_state *random) {
+    const uint64_t high = random_next(random);
+    return high << 32 | random_next(random);
+}
+
 /** Uniform in [0, 1): 53 random bits, exact in a double. */
 static double random_unit(random_state *random) {
     const uint64_t high = random_next(random) >> 5; /* 27 bits */
@@ -408,7 +413,7 @@ static uint32_t filter_by_probability(pi2_sampler *sampler, uint32_t size) {
 static int32_t draw(pi2_sampler *sampler, const pi2_candidate *items, uint32_t count) {
     const pi2_sampling *params = &sampler->params;
     float temperature = params->temperature, best = items[0].logit;
-    int32_t last = items[0].token; /* rounding may leave the target just above the sum */
+    int32_t last = items[0].token;
     for (uint32_t i = 1; i < count; i++) {
         if (!pi2_candidate_ranks_before(items[i], (pi2_candidate){best, last})) continue;
         best = items[i].logit;
@@ -420,17 +425,15 @@ static int32_t draw(pi2_sampler *sampler, const pi2_candidate *items, uint32_t c
                                               params->dynamic_exponent);
         if (temperature <= 0.0f) return last;
     }
-    double total = 0.0;
-    for (uint32_t i = 0; i < count; i++)
-        total += (double)pi2_candidate_weight((items[i].logit - best) / temperature);
-    const double target = random_unit(&sampler->random) * total;
-    double sum = 0.0;
+    const uint64_t number = random_number(&sampler->random);
+    double first = INFINITY;
     for (uint32_t i = 0; i < count; i++) {
         const float weight = pi2_candidate_weight((items[i].logit - best) / temperature);
         if (weight <= 0.0f) continue;
-        sum += (double)weight;
+        const double time = pi2_draw_time(number, items[i].token) / (double)weight;
+        if (!(time < first)) continue;
+        first = time;
         last = items[i].token;
-        if (sum > target) break;
     }
     return last;
 }
@@ -446,6 +449,22 @@ static int32_t best_token(const float *logits, uint32_t count, const pi2_token_f
         }
     }
     return token;
+}
+
+/* It takes a random number of its own. */
+static bool excludes_top_choices(const pi2_sampling *params) {
+    return params->xtc_probability > 0.0f && params->xtc_threshold <= 0.5f;
+}
+
+void pi2_sampler_foretell(const pi2_sampler *sampler, pi2_draws *draws_out) {
+    const pi2_sampling *params = &sampler->params;
+    random_state random = sampler->random;
+    *draws_out = (pi2_draws){ .temperature = params->temperature, .least_share = params->min_p };
+    if (params->temperature <= 0.0f || params->dynamic_range > 0.0f || params->top_k == 1) return;
+    for (; draws_out->count < PI2_DRAWS_MOST; draws_out->count++) {
+        if (excludes_top_choices(params)) (void)random_unit(&random);
+        draws_out->numbers[draws_out->count] = random_number(&random);
+    }
 }
 
 static int32_t choose(pi2_sampler *sampler, const float *logits, const pi2_token_filter *filter) {
@@ -465,8 +484,7 @@ static int32_t choose(pi2_sampler *sampler, const float *logits, const pi2_token
         count = filter_by_probability(sampler, size);
         items += size - count;
     }
-    if (params->xtc_probability > 0.0f && params->xtc_threshold <= 0.5f &&
-        random_unit(&sampler->random) < (double)params->xtc_probability) {
+    if (excludes_top_choices(params) && random_unit(&sampler->random) < (double)params->xtc_probability) {
         count = pi2_filter_top_choices(items, count, params->xtc_threshold);
     }
     return draw(sampler, items, count);

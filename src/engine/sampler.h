@@ -2,6 +2,7 @@
 #ifndef PI2_ENGINE_SAMPLER_H
 #define PI2_ENGINE_SAMPLER_H
 
+#include "engine/draws.h"
 #include "powerinfer2/session.h"
 
 #include <stddef.h>
@@ -72,6 +73,9 @@ void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with
  * Errors     FORMAT when no logit is above minus infinity: the model gives no answer
  */
 pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out);
+
+/** The draws of the tokens that come next, as far as no filter has one of them drawn again. */
+void pi2_sampler_foretell(const pi2_sampler *sampler, pi2_draws *draws_out);
 
 /** Which tokens may be picked; asked for as few of them as the choice needs. */
 typedef struct pi2_token_filter {

@@ -47,6 +47,7 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     session->engine = engine;
     session->cache = engine->prompt_cache;
+    session->sampled = PI2_NO_TOKEN;
     pi2_detokenizer_reset(&session->detokenizer, false);
     PI2_TRY(pi2_sampler_create(sampling, engine->run.source.model->shape.vocabulary_size, plan->shape.context_tokens,
                                engine->sessions.candidates, &session->sampler));
@@ -142,6 +143,7 @@ pi2_status pi2_session_fork(pi2_session *session, const pi2_sampling *sampling, 
     if (status == PI2_OK) {
         copy_timeline(fork, session);
         pi2_sampler_follow(fork->sampler, session->sampler, sampling == NULL);
+        fork->sampled = session->sampled;
         if (!sampling && session->grammar_state) { /* another sampling's grammar begins anew */
             pi2_grammar_state_follow(fork->grammar_state, session->grammar_state);
         }
@@ -241,6 +243,7 @@ static pi2_status sample(pi2_session *session, int32_t *token_out) {
     PI2_TRY(session->grammar_state ? sample_allowed(session, logits, token_out)
                                    : pi2_sampler_sample(session->sampler, logits, token_out));
     pi2_sampler_accept(session->sampler, *token_out);
+    session->sampled = *token_out;
     return PI2_OK;
 }
 
@@ -253,6 +256,7 @@ pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
 
 void pi2_session_begin_answer(pi2_session *session, const int32_t *prompt, size_t token_count) {
     pi2_sampler_reset(session->sampler);
+    session->sampled = PI2_NO_TOKEN;
     for (size_t i = 0; i < token_count; i++) pi2_sampler_accept(session->sampler, prompt[i]);
     if (session->grammar_state) pi2_grammar_state_reset(session->grammar_state);
     pi2_detokenizer_reset(&session->detokenizer, false);

@@ -405,6 +405,7 @@ pi2_status pi2_session_begin_guess(pi2_session *session, int32_t token, uint32_t
     session->guesses = 0;
     PI2_TRY(begin_states(session, room));
     pi2_drafting_push(session->drafting, &token, 1);
+    session->draws_next = token == session->sampled;
     return PI2_OK;
 }
 
@@ -413,6 +414,11 @@ pi2_status pi2_session_guess(pi2_session *session, uint32_t room, bool is_beside
     int32_t tokens[PI2_DRAFT_NODES_MOST];
     uint8_t parents[PI2_DRAFT_NODES_MOST];
     if (room > own) room = own;
+    if (session->draws_next) {
+        pi2_draws draws;
+        pi2_sampler_foretell(session->sampler, &draws);
+        pi2_drafting_foretell(session->drafting, &draws);
+    }
     PI2_TRY(is_beside ? pi2_drafting_guess_beside(session->drafting, room, tokens, parents, &session->guesses)
                       : pi2_drafting_guess(session->drafting, room, tokens, parents, &session->guesses));
     pi2_session_order_guess(session, tokens, parents);

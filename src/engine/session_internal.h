@@ -39,6 +39,8 @@ struct pi2_session {
     uint32_t ahead_at, ahead_count, ahead_right; /* how far the text is: ahead[ahead_at - 1], or the token before all;
                                 all of the pass; right so far */
     uint32_t ahead_row;      /* of that pass's logits, those of the token before them */
+    int32_t sampled;         /* by the sampler, last; PI2_NO_TOKEN: none */
+    bool draws_next;         /* it is the text's last token: the sampler's next draws are those of what follows */
     bool is_guessing;        /* the present append is one token, behind which tokens may be guessed: */
     uint32_t replays, guesses; /* before it, tokens that are computed once more; behind it, those that `ahead` has */
     pi2_draft_counters draft_counters;

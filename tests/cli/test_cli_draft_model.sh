@@ -31,6 +31,9 @@ done
 answer -md "$draft" --draft-always --draft-max 3 --draft-min 4
 expect_json tokens "$tokens"
 expect_json drafters.1.guessed 0
+temperature=0 # else a token may be all that can be drawn
+answer --draft-max 0
+tokens=$(json tokens)
 answer -md "$draft" --draft-always --draft-p-min 1
 expect_json tokens "$tokens"
 expect_json drafters.1.guessed 0

@@ -57,8 +57,10 @@ static void end(void) {
     free(made.engine.next_table);
 }
 
+static pi2_draws next_draws; /* of the next proposals */
+
 static void propose(const int32_t *tokens, uint32_t length, uint32_t unchanged, pi2_draft_wish wish, pi2_draft *draft) {
-    const pi2_draft_text text = { tokens, length, unchanged };
+    const pi2_draft_text text = { tokens, length, unchanged, &next_draws };
     draft->count = 99;
     for (uint32_t i = 0; i < PI2_DRAFT_NODES_MOST; i++) draft->parents[i] = (uint8_t)i;
     assert_int_equal(pi2_drafter_tree.propose(made.state, &text, &wish, draft), PI2_OK);

@@ -449,13 +449,14 @@ static void compare_guesses(const char *model, const char *head, const pi2_draft
     assert_int_equal(pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST), PI2_OK);
     assert_int_equal(kind->saw(drafter, &(pi2_draft_pass){ .tokens = prompt, .count = PROMPT,
                                                           .logits_from = PROMPT }), PI2_OK);
+    const pi2_draws draws = { .count = 0 };
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t length = PROMPT + i + 1;
         const int32_t token = likeliest(pi2_session_logits(session, 0), pi2_engine_get_report(engine)->vocabulary_size);
         pi2_draft draft;
         if (steps[i].picked >= 0) assert_int_equal(token, steps[i].picked);
         text[length - 1] = token;
-        assert_int_equal(kind->propose(drafter, &(pi2_draft_text){ text, length, length - 1 },
+        assert_int_equal(kind->propose(drafter, &(pi2_draft_text){ text, length, length - 1, &draws },
                                        &(pi2_draft_wish){ .most = GUESSES }, &draft), PI2_OK);
         assert_int_equal(draft.count, GUESSES);
         if (steps[i].guesses[0] >= 0) assert_memory_equal(draft.tokens, steps[i].guesses, sizeof steps[i].guesses);

@@ -493,11 +493,23 @@ static uint32_t pcg_next(uint64_t *generator) {
     return word;
 }
 
-/* A seed means the same text in every version: its draws are the generator's, in order. */
+/* What a token of weight 1 waits for, computed another way. */
+static double wait_of(uint64_t number, uint64_t token) {
+    uint64_t mixed = number + token * UINT64_C(0x9E3779B97F4A7C15);
+    mixed ^= mixed >> 30;
+    mixed *= UINT64_C(0xBF58476D1CE4E5B9);
+    mixed ^= mixed >> 27;
+    mixed *= UINT64_C(0x94D049BB133111EB);
+    mixed ^= mixed >> 31;
+    return -log(((double)(mixed >> 12) + 0.5) / 4503599627370496.0);
+}
+
+/* A seed means the same text in every version: its draws are the generator's, in order, and known before. */
 static void test_draws_are_the_generators(void **state) {
     (void)state;
     enum { TOKENS_IN_ALL = 1000, DRAWS = 200 };
     static float logits[TOKENS_IN_ALL];
+    for (int i = 0; i < TOKENS_IN_ALL; i++) logits[i] = (float)(i % 7) / 3;
     pi2_sampling params;
     pi2_sampling_init(&params);
     params.temperature = 1.0f;
@@ -512,14 +524,53 @@ static void test_draws_are_the_generators(void **state) {
     (void)pcg_next(&generator);
     generator += 42;
     (void)pcg_next(&generator);
-    for (int i = 0; i < DRAWS; i++) {
-        const uint64_t high = pcg_next(&generator) >> 5, low = pcg_next(&generator) >> 6;
-        const double unit = (double)(high * (UINT64_C(1) << 26) + low) / 9007199254740992.0;
-        int32_t token = -1;
+    pi2_draws foretold = { .count = 0 };
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        const uint64_t high = pcg_next(&generator), number = high << 32 | pcg_next(&generator);
+        if (i % PI2_DRAWS_MOST == 0) pi2_sampler_foretell(sampler, &foretold);
+        assert_int_equal(foretold.count, PI2_DRAWS_MOST);
+        assert_true(foretold.numbers[i % PI2_DRAWS_MOST] == number);
+        int32_t token = -1, first = 0;
+        double least = INFINITY;
+        for (int32_t t = 0; t < TOKENS_IN_ALL; t++) {
+            const double wait = wait_of(number, (uint64_t)t) / exp((double)logits[t]);
+            if (wait >= least) continue;
+            least = wait;
+            first = t;
+        }
         assert_int_equal(pi2_sampler_sample(sampler, logits, &token), PI2_OK);
-        assert_int_equal(token, (int32_t)(unit * TOKENS_IN_ALL));
+        assert_int_equal(token, first);
     }
     pi2_sampler_free(sampler);
+}
+
+/* Another choice takes a number of its own; where nothing is drawn, or who knows at what temperature, none is told. */
+static void test_draws_are_foretold(void **state) {
+    (void)state;
+    float logits[8] = { 1, 2, 1, 2, 1, 2, 1, 2 };
+    pi2_draws draws;
+    pi2_sampling params = plain(5);
+    params.xtc_probability = 0.5f;
+    params.min_p = 0.25f;
+    pi2_sampler *sampler = create(&params, 8);
+    pi2_sampler_foretell(sampler, &draws);
+    assert_true(draws.count == PI2_DRAWS_MOST && draws.temperature == 1.0f && draws.least_share == 0.25f);
+    for (uint32_t i = 0; i < 3; i++) (void)sample(sampler, logits, 8);
+    pi2_draws later;
+    pi2_sampler_foretell(sampler, &later);
+    for (uint32_t i = 0; i + 3 < PI2_DRAWS_MOST; i++) assert_true(later.numbers[i] == draws.numbers[i + 3]);
+    pi2_sampler_free(sampler);
+    const struct { float temperature, range; int32_t top_k; } undrawn[] = { {0, 0, 0}, {1, 0.5f, 0}, {1, 0, 1} };
+    for (size_t i = 0; i < sizeof undrawn / sizeof undrawn[0]; i++) {
+        params = plain(5);
+        params.temperature = undrawn[i].temperature;
+        params.dynamic_range = undrawn[i].range;
+        params.top_k = undrawn[i].top_k;
+        sampler = create(&params, 8);
+        pi2_sampler_foretell(sampler, &draws);
+        assert_int_equal(draws.count, 0);
+        pi2_sampler_free(sampler);
+    }
 }
 
 /* Tokens 1 and 3, of which a filter's user is told how often it was asked. */
@@ -572,6 +623,7 @@ static void test_filter(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draws_are_the_generators),
+        cmocka_unit_test(test_draws_are_foretold),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_filter),
         cmocka_unit_test(test_invalid_params_are_named),
