@@ -126,6 +126,31 @@ static bool cut_tiles(const pi2_operand *operand, const pi2_piece *piece, uint32
     return range->from < range->to;
 }
 
+/* The pieces of an operand that have tiles of [begin, end), one after the other. */
+typedef struct piece_walk {
+    const pi2_operand *operand;
+    uint32_t begin, end, next;
+} piece_walk;
+
+static piece_walk walk_pieces(const pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin,
+                              uint32_t tile_count) {
+    const uint32_t first = find_piece(forward->model, operand, 0,
+                                      operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
+    return (piece_walk){ .operand = operand, .begin = tile_begin, .end = tile_begin + tile_count, .next = first };
+}
+
+/* False: there is none, or the pass fails. */
+static bool next_piece(const pi2_forward *forward, piece_walk *walk, pi2_piece_ref *ref, tile_range *range) {
+    while (walk->next < walk->operand->ref_count && !pi2_forward_failed(forward)) {
+        *ref = forward->model->refs[walk->operand->first_ref + walk->next++];
+        if (cut_tiles(walk->operand, &forward->model->layout->pieces[ref->piece], walk->begin, walk->end, range)) {
+            return true;
+        }
+        if (range->first >= walk->end) return false;
+    }
+    return false;
+}
+
 pi2_tiles pi2_forward_tiles(pi2_forward *forward, const pi2_operand *operand, uint32_t tile, uint32_t column) {
     static const pi2_extent_source store = { .experts = NULL };
     const uint32_t i = find_piece(forward->model, operand, column, operand->row_base + (uint64_t)tile * PI2_TILE_ROWS);
@@ -187,17 +212,11 @@ static void scale_rows(const pi2_extent_source *source, const pi2_operand *opera
 void pi2_forward_source_rows(const pi2_forward_walk *walk, const pi2_extent_source *source, const pi2_operand *operand,
                              uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
                              uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last) {
-    const pi2_model *model = walk->forward->model;
-    const pi2_piece_ref *refs = model->refs + operand->first_ref;
-    const uint32_t tile_end = tile_begin + tile_count;
-    uint32_t i = find_piece(model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
-    for (; i < operand->ref_count && !pi2_forward_failed(walk->forward); i++) {
-        tile_range range;
-        if (!cut_tiles(operand, &model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
-            if (range.first >= tile_end) break;
-            continue;
-        }
-        if (!multiply(walk, source, operand, refs[i], &range, set, token_begin, token_count,
+    piece_walk pieces = walk_pieces(walk->forward, operand, tile_begin, tile_count);
+    pi2_piece_ref ref;
+    tile_range range;
+    while (next_piece(walk->forward, &pieces, &ref, &range)) {
+        if (!multiply(walk, source, operand, ref, &range, set, token_begin, token_count,
                       out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, last)) return;
     }
     if (operand->scales) scale_rows(source, operand, tile_count * PI2_TILE_ROWS, token_count, out, out_stride);
@@ -205,17 +224,11 @@ void pi2_forward_source_rows(const pi2_forward_walk *walk, const pi2_extent_sour
 
 void pi2_forward_leave_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
                             uint32_t tile_count) {
-    const pi2_model *model = walk->forward->model;
-    const pi2_piece_ref *refs = model->refs + operand->first_ref;
-    const uint32_t tile_end = tile_begin + tile_count;
-    uint32_t i = find_piece(model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
-    for (; i < operand->ref_count && !pi2_forward_failed(walk->forward); i++) {
-        tile_range range;
-        if (cut_tiles(operand, &model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
-            pi2_weight_store_used(walk->forward->options.weights, refs[i].extent, range.to - range.from);
-        } else if (range.first >= tile_end) {
-            return;
-        }
+    piece_walk pieces = walk_pieces(walk->forward, operand, tile_begin, tile_count);
+    pi2_piece_ref ref;
+    tile_range range;
+    while (next_piece(walk->forward, &pieces, &ref, &range)) {
+        pi2_weight_store_used(walk->forward->options.weights, ref.extent, range.to - range.from);
     }
 }
 
