@@ -398,10 +398,8 @@ int pi2_cli_batch(int argument_count, char **arguments) {
         "prompts; a line that cannot be answered gets one that says why, and the others are answered. Ctrl-C, or a "
         "kill, loses only what was not written: the same command goes on.",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&state.model, &state.size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &state.model, &state.size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_trace_options(&state.trace, &options);
     pi2_cli_fill_draft_options(&state.draft, &options);

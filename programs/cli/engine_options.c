@@ -232,6 +232,13 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     return PI2_CLI_GO_ON;
 }
 
+int pi2_cli_parse_run(const pi2_cli_command *command, int argument_count, char **arguments,
+                      const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
+                      pi2_engine_options *options) {
+    const int code = pi2_cli_parse(command, argument_count, arguments);
+    return code == PI2_CLI_GO_ON ? pi2_cli_fill_options(settings, size, options) : code;
+}
+
 void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options) {
     options->trace_path = settings->trace;
     options->stats_path = settings->stats;

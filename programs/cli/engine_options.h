@@ -46,6 +46,11 @@ pi2_cli_section pi2_cli_no_effect_section(void);
  *  where it was asked for. size: NULL: none. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
 int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
                          pi2_engine_options *options);
+/** Parses the arguments of a command that runs a model, whose sections these settings are, and makes `options` of them.
+ *  Returns likewise. */
+int pi2_cli_parse_run(const pi2_cli_command *command, int argument_count, char **arguments,
+                      const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
+                      pi2_engine_options *options);
 /** The type of cache by a word of PI2_CLI_CACHE_TYPES, which it must be. */
 pi2_cache_type pi2_cli_cache_type(const char *word);
 void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options);

@@ -208,10 +208,8 @@ int pi2_cli_eval(int argument_count, char **arguments) {
         "(acc_norm of lm-evaluation-harness), each with its 95 % confidence interval (docs/evaluation.md). Without -c, "
         "a task has 1024 tokens at most.",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&model, &size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &model, &size, &options);
     if (code == PI2_CLI_GO_ON) code = check_settings(&settings);
     if (code != PI2_CLI_GO_ON) return code;
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;

@@ -17,10 +17,8 @@ int pi2_cli_guesses(int argument_count, char **arguments) {
         "Makes a table of what the model says behind each token of its vocabulary, for guesses ahead where earlier "
         "text has none (docs/guesses.md). It lies beside the model, as MODEL.next-tokens, and is used by itself.",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&model, &size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     char path[PI2_NEXT_TABLE_PATH_BYTES];
     pi2_engine *engine = NULL;

@@ -301,10 +301,8 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
         "Measures how well a model predicts a text, by llama-perplexity's conventions. Without -c, chunks "
         "have 512 tokens.",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&model, &size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     code = check_settings(&settings, &options);
     if (code != PI2_CLI_GO_ON) return code;

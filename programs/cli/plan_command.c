@@ -197,10 +197,8 @@ int pi2_cli_plan(int argument_count, char **arguments) {
         "answer would be, what limits them and what would help. Measures this machine first where that was not "
         "done yet (see 'machine').",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&model, &size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_draft_options(&draft, &options);
     if (settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)settings.parallel, 0);

@@ -330,10 +330,8 @@ int pi2_cli_verify(int argument_count, char **arguments) {
         "divergence, likeliest tokens, perplexity. The result is kept as the model's guard, which 'run' tells and "
         "'run --max-divergence' asks for (docs/evaluation.md). Without -c, chunks have 512 tokens.",
         sections, sizeof sections / sizeof sections[0]};
-    int code = pi2_cli_parse(&command, argument_count, arguments);
-    if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&model, &size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     if (!settings.text) return pi2_cli_usage_error("verify: no text: give one with -f FILE");
     if (strcmp(settings.text, "-") == 0 || (stat(settings.text, &what) == 0 && !S_ISREG(what.st_mode))) {
