@@ -107,18 +107,20 @@ static pi2_tiny_model_options model_of(const char *activation) {
     return options;
 }
 
+static bool is_enough(uint64_t more_bytes, void *sparsity) {
+    const variation v = { .sparsity = sparsity, .more_bytes = more_bytes, .threads = 1, .batch = 16 };
+    pi2_engine *engine;
+    if (try_open(&v, &engine) != PI2_OK) return false;
+    pi2_engine_close(engine);
+    return true;
+}
+
 /* The least that is enough for a predictor's neurons beside what the process holds. */
 static uint64_t least_budget(const char *sparsity) {
     if (IS_SLOW) return PLENTY; /* their own memory moves budgets about */
-    for (uint64_t more = 12 * LEAST_STEP; more < STEPS * LEAST_STEP; more += LEAST_STEP) {
-        const variation v = { .sparsity = sparsity, .more_bytes = more, .threads = 1, .batch = 16 };
-        pi2_engine *engine;
-        if (try_open(&v, &engine) != PI2_OK) continue;
-        pi2_engine_close(engine);
-        return more + LEAST_STEP;
-    }
-    fail_msg("no budget is enough: %s", pi2_error_text());
-    return 0;
+    const uint64_t least = pi2_small_budget_least(LEAST_STEP, STEPS, is_enough, (void *)(uintptr_t)sparsity);
+    if (least == 0) fail_msg("no budget is enough: %s", pi2_error_text());
+    return least + LEAST_STEP;
 }
 
 static bool are_equal(const pi2_session_run *a, const pi2_session_run *b) {

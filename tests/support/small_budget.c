@@ -7,6 +7,7 @@
 
 enum {
     STEP = 500000,
+    STRIDE = 8, /* steps, until one is enough */
     MOST_MORE = PI2_UNDER_EMULATOR ? 16000000 : PI2_UNDER_ASAN || PI2_UNDER_TSAN ? 8000000 : 0
 };
 
@@ -20,4 +21,15 @@ pi2_status pi2_small_budget_open(const pi2_engine_options *options, uint64_t mor
         status = pi2_engine_open(&with_budget, engine_out);
     }
     return status;
+}
+
+uint64_t pi2_small_budget_least(uint64_t step, uint64_t steps, bool (*is_enough)(uint64_t more_bytes, void *user),
+                                void *user) {
+    uint64_t too_little = 0, enough = 0;
+    while (enough ? enough - too_little > 1 : too_little < steps) {
+        const uint64_t at = enough ? (too_little + enough) / 2 : too_little + STRIDE;
+        if (is_enough(at * step, user)) enough = at;
+        else too_little = at;
+    }
+    return enough * step;
 }
