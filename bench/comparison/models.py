@@ -106,7 +106,7 @@ SYNTHETIC = {
                     "read_aheads": [128], "sparse": True,
                     "synth": ["--layers", "8", "--embedding", "512", "--ffn", "4096", "--heads", "8", "--kv-heads", "2",
                               "--vocab", "4096", "--ffn-activation", "drelu", "--ffn-zeros", "0.9"],
-                    "predictor": ["--epochs", "2", "--recall", "0.95"]},
+                    "predictor": ["--epochs", "2", "--recall", "0.95"], "statistics_tokens": 512},
 }
 STATISTICS_TOKENS = 2048
 
@@ -136,6 +136,7 @@ class ModelFiles:
         self.sparse = is_sparse(name)
         self.predictor_training = SYNTHETIC.get(name, {}).get("predictor")
         self.statistics = None
+        self.statistics_tokens = str(SYNTHETIC.get(name, {}).get("statistics_tokens", STATISTICS_TOKENS))
         self.disk_read_ahead = machine.read_ahead_of(options.cache) or 128
 
     def _path(self, suffix):
@@ -227,7 +228,7 @@ class ModelFiles:
             text.write(text_of_words())
             text.flush()
             call(self.options.program, "profile", "-q", "-m", self.gguf, "-f", text.name, "-o", target,
-                 "--tokens", str(STATISTICS_TOKENS), "-t", str(self.options.threads),
+                 "--tokens", self.statistics_tokens, "-t", str(self.options.threads),
                  "--cluster-file", self._path("-profile.pi2"))
         if os.path.exists(self._path("-profile.pi2")):
             os.unlink(self._path("-profile.pi2"))
@@ -257,7 +258,7 @@ class ModelFiles:
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="ascii") as text:
             text.write(text_of_words())
             text.flush()
-            texts = ["-f", text.name, "--tokens", str(STATISTICS_TOKENS)]
+            texts = ["-f", text.name, "--tokens", self.statistics_tokens]
             call(program, "predictor", *{
                 ablation.TRAINED: ["train", "-m", self.gguf, *texts, *(self.predictor_training or []), *threads],
                 ablation.COPIES: ["make", "-m", self.bundles(), "--bits", "2"],
