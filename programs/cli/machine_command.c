@@ -34,7 +34,7 @@ static const pi2_cli_option machine_options[] = {
 };
 
 int pi2_cli_measure_machine(const pi2_machine_options *options, pi2_machine_profile **profile_out) {
-    pi2_cli_note("measuring this machine (about half a minute; other work on it disturbs the result)");
+    pi2_cli_note("measuring this machine (about three quarters of a minute; other work on it disturbs the result)");
     const pi2_status status = pi2_machine_measure(options, profile_out);
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);

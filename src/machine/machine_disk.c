@@ -1,6 +1,10 @@
 /*
  * machine_disk.c: storage as the engine reads it: through the reader, past the page cache, one read
  * after another through a file, with so many in flight.
+ *
+ * A stream's ring has a quarter of its bytes in flight, what follows is asked for already, and threads read what has
+ * come. All three count: with as many asked for as in flight each read that ends waits for a thread to wake up; a
+ * ring that caches hold, whose bytes were used, is written to faster than memory that nobody looked at.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,21 +17,26 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/memory_limit.h"
 #include "base/pages.h"
 #include "machine/machine_measure.h"
+#include "machine/plain_read.h"
 #include "storage/reader.h"
 
 enum {
-    FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, BRIEF_BUFFER_BYTES = 16 << 20,
-    PATTERN_BYTES = 1 << 20, STRIDE = 17
+    FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 64 << 20, LEAST_BUFFER_BYTES = 32 << 20,
+    BRIEF_BUFFER_BYTES = 16 << 20, PATTERN_BYTES = 1 << 20, STRIDE = 17,
+    RING_IN_FLIGHT = 4, LEAST_RING_BYTES = 4 << 20 /* one of so many bytes is in flight */
 };
+
+enum { MOST_ASKED = PI2_SMALL_READ_DEPTH };
 
 /* Single neurons take one page or two, neighbours come together; their reads ascend with gaps, and more of them are in
  * flight. */
 static const uint32_t blocks[] = {4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20};
-static const uint32_t depths[] = {1, 8, PI2_READ_DEPTH, PI2_SMALL_READ_DEPTH};
+static const uint32_t depths[] = {1, 4, 8, PI2_READ_DEPTH, PI2_SMALL_READ_DEPTH};
 static const char *const methods[] = {"io_uring", "pread"};
-enum { BLOCKS = 7, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
+enum { BLOCKS = 7, DEPTHS = 5, METHODS = 2, ROUNDS = 4 };
 
 /* A throttle (a container's, a phone's) works in slices of about 100 ms, of which a short case sees one full burst. */
 static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5, QUICK_SUSTAINED_SECONDS = 0.15;
@@ -56,14 +65,29 @@ typedef struct disk_case {
     uint32_t block, depth;
     uint8_t *buffer;
     size_t buffer_bytes;
+    uint64_t used;      /* of what was read: so it is */
     uint32_t disk;      /* number in the profile */
     bool brief;
     double seconds;
     double sustained;   /* bytes/s that lasted; 0: not measured */
-    pi2_read_request requests[PI2_SMALL_READ_DEPTH];
+    pi2_read_request requests[MOST_ASKED];
 } disk_case;
 
 static bool is_small(uint32_t block) { return block < PI2_SMALL_READ_BYTES; }
+
+/* A stream's ring; single neurons come to lie anywhere. */
+static size_t ring_bytes(const disk_case *c) {
+    const size_t ring = (size_t)RING_IN_FLIGHT * c->depth * c->block;
+    const size_t bytes = ring < LEAST_RING_BYTES ? LEAST_RING_BYTES : ring;
+    return is_small(c->block) || bytes > c->buffer_bytes ? c->buffer_bytes : bytes;
+}
+
+/* Reads that are asked for: of a ring all but a quarter, which is computed with; of one by itself no other. */
+static uint32_t asked_for(const disk_case *c) {
+    if (c->depth == 1 || is_small(c->block)) return c->depth;
+    const size_t room = ring_bytes(c) / RING_IN_FLIGHT * (RING_IN_FLIGHT - 1) / c->block;
+    return room < c->depth ? c->depth : room < MOST_ASKED ? (uint32_t)room : MOST_ASKED;
+}
 
 static void submit(disk_case *c, uint32_t slot, uint64_t number) {
     pi2_read_request *request = &c->requests[slot];
@@ -71,8 +95,7 @@ static void submit(disk_case *c, uint32_t slot, uint64_t number) {
     memset(request, 0, sizeof *request);
     request->offset = (c->begin / c->block + number) * step % count * c->block;
     request->bytes = c->block;
-    /* All of the buffer in turn, as a stream's ring: one block again and again would stay in a cache. */
-    request->destination = c->buffer + number % (c->buffer_bytes / c->block) * c->block;
+    request->destination = c->buffer + number % (ring_bytes(c) / c->block) * c->block;
     pi2_reader_submit(c->reader, request);
 }
 
@@ -90,14 +113,16 @@ static void add_reads(const disk_case *c, read_mark begin, read_mark end, disk_s
 
 /** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
 static pi2_status run_case(disk_case *c, disk_sum *sum) {
-    const uint32_t window = c->depth < 8 ? 8 : c->depth;
+    const uint32_t asked = asked_for(c), window = asked < 8 ? 8 : asked;
+    const unsigned spin_us = pi2_team_spin_us(pi2_default_threads());
     uint64_t number = 0;
     const uint64_t begin_ns = pi2_clock_ns();
     read_mark now = { .ns = begin_ns }, first = now, last = now;
-    for (uint32_t slot = 0; slot < c->depth; slot++) submit(c, slot, number++);
+    for (uint32_t slot = 0; slot < asked; slot++) submit(c, slot, number++);
     for (;;) {
-        const uint32_t slot = (uint32_t)(now.done % c->depth);
-        PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], 0));
+        const uint32_t slot = (uint32_t)(now.done % asked);
+        PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], spin_us));
+        c->used += pi2_plain_read(c->requests[slot].destination, c->block);
         now = (read_mark){ .ns = pi2_clock_ns(), .done = now.done + 1 };
         if (now.done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
             const double seconds = (double)(now.ns - last.ns) * 1e-9;
@@ -167,7 +192,7 @@ static void add_case(pi2_measuring *m, const disk_case *c, const char *method, d
 
 /* Both methods' largest and the engine's own case; the small blocks and depths of one method only, if it is brief. */
 static bool is_left_out(const disk_case *c, int method, bool method_works) {
-    if (c->depth == PI2_SMALL_READ_DEPTH && !is_small(c->block)) return true;
+    if (is_small(c->block) ? c->depth == 4 : c->depth == PI2_SMALL_READ_DEPTH) return true;
     if (!c->brief) return false;
     if (is_small(c->block)) {
         return method > 0 && method_works && c->depth != 1 && c->depth != PI2_SMALL_READ_DEPTH;
@@ -180,7 +205,7 @@ static bool is_left_out(const disk_case *c, int method, bool method_works) {
 static pi2_status measure_once(pi2_measuring *m, disk_case *c, const char *path, int method, bool last_round,
                                const disk_sum *first, disk_sum *sum) {
     /* What the engine does deserves more than a moment. */
-    c->seconds = (c->depth == PI2_READ_DEPTH && !is_small(c->block) ? 10 : 3) * m->seconds / ROUNDS;
+    c->seconds = (c->depth > 1 && c->block >= 256 << 10 ? 10 : 3) * m->seconds / ROUNDS;
     const bool wanted = !is_left_out(c, method, first->bytes > 0);
     if (wanted) PI2_TRY(measure_case(c, path, methods[method], sum));
     if (!last_round) return PI2_OK;
@@ -211,7 +236,10 @@ static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path
 }
 
 static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file_bytes, bool brief) {
-    const size_t bytes = brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES;
+    pi2_memory_limit limit;
+    pi2_memory_limit_find(&limit);
+    const size_t most = limit.bytes / 8 < BUFFER_BYTES ? LEAST_BUFFER_BYTES : BUFFER_BYTES;
+    const size_t bytes = brief ? BRIEF_BUFFER_BYTES : most;
     void *buffer = NULL;
     pi2_machine_disk disk;
     PI2_TRY(pi2_profile_place(path, &disk));

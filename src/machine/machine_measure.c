@@ -16,6 +16,7 @@ enum { MOST_POINTS = 12 };
 /* What a cache of unknown size is taken for; of memory beyond every cache; of both together where there is no room. */
 enum { ASSUMED_CACHE_BYTES = 32 << 20, LEAST_FAR_BYTES = 128 << 20, MOST_FAR_BYTES = 1 << 30,
        LEAST_NEAR_BYTES = 2 << 20, LEAST_MEMORY_BYTES = 16 << 20 };
+enum { TURNS = 3 };
 enum { ROUND_BYTES = 32 << 20, QUICK_ROUND_BYTES = 512 << 10, PLACE_ALIGNMENT = 64 };
 
 static int by_value(const void *a, const void *b) {
@@ -57,14 +58,8 @@ static size_t thread_points(unsigned most, unsigned *points) {
     return count;
 }
 
-static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
-    unsigned points[MOST_POINTS];
-    const size_t count = thread_points(measuring->most_threads, points);
-    measuring->step_count = pi2_measure_disk_steps() + 1;
-    for (size_t i = 0; i < count; i++) {
-        const bool at_an_end = i == 0 || i + 1 == count;
-        measuring->step_count += pi2_measure_compute_steps(at_an_end) + (at_an_end ? pi2_measure_neuron_steps() : 0);
-    }
+/** All that computes, once. */
+static pi2_status measure_turn(pi2_measuring *measuring, const unsigned *points, size_t count) {
     for (size_t i = 0; i < count; i++) {
         pi2_team *team = NULL;
         PI2_TRY(pi2_team_create(points[i], NULL, &team));
@@ -74,7 +69,62 @@ static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
         pi2_team_destroy(team);
         PI2_TRY(status);
     }
-    PI2_TRY(pi2_measure_serial(measuring));
+    return pi2_measure_serial(measuring);
+}
+
+/* What was measured in one turn more becomes a part of the mean: of seconds, as those of a run add up. */
+static void add_turn(pi2_machine_profile *profile, const pi2_machine_profile *turn, double turns_before) {
+    for (size_t i = 0; i < turn->count; i++) {
+        const pi2_measurement *now = &turn->items[i];
+        pi2_measurement *all = NULL;
+        for (size_t k = 0; k < profile->count && !all; k++) {
+            pi2_measurement *item = &profile->items[k];
+            const bool is_same = item->what == now->what && item->a == now->a && item->b == now->b &&
+                                 item->c == now->c && strcmp(item->name, now->name) == 0;
+            if (is_same) all = item;
+        }
+        if (!all) {
+            (void)pi2_profile_add(profile, now->what, now->name, now->a, now->b, now->c, now->value, now->spread);
+            continue;
+        }
+        const double apart = fabs(now->value - all->value) / (now->value + all->value), turns = turns_before + 1;
+        all->value = now->what == PI2_MEASURED_STAGE
+                         ? (turns_before * all->value + now->value) / turns
+                         : turns / (turns_before / all->value + 1 / now->value);
+        all->spread = fmax(fmax(all->spread, now->spread), apart);
+    }
+}
+
+/* Others may have a processor or the cache for a tenth of a second: neither shall decide about one type of weights, and
+ * the next one, measured a moment later, be twice as fast. So all is measured in several turns. */
+static pi2_status measure_turns(pi2_measuring *measuring, const unsigned *points, size_t count, unsigned turns) {
+    pi2_machine_profile *profile = measuring->profile, *turn = calloc(1, sizeof *turn);
+    if (!turn) return pi2_fail(PI2_ERR_MEMORY, "no memory for the machine profile");
+    pi2_status status = PI2_OK;
+    measuring->seconds /= turns;
+    measuring->profile = turn;
+    for (unsigned i = 0; i < turns && status == PI2_OK; i++) {
+        turn->count = 0;
+        status = measure_turn(measuring, points, count);
+        if (status == PI2_OK) add_turn(profile, turn, i);
+    }
+    measuring->profile = profile;
+    measuring->seconds *= turns;
+    free(turn);
+    return status;
+}
+
+static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
+    unsigned points[MOST_POINTS];
+    const size_t count = thread_points(measuring->most_threads, points);
+    const unsigned turns = measuring->options->quick ? 1 : TURNS;
+    measuring->step_count = pi2_measure_disk_steps() + turns;
+    for (size_t i = 0; i < count; i++) {
+        const bool at_an_end = i == 0 || i + 1 == count;
+        const unsigned neurons = at_an_end ? pi2_measure_neuron_steps() : 0;
+        measuring->step_count += turns * (pi2_measure_compute_steps(at_an_end) + neurons);
+    }
+    PI2_TRY(measure_turns(measuring, points, count, turns));
     return pi2_measure_disk(measuring, folder);
 }
 
