@@ -84,18 +84,19 @@ typedef struct pi2_neuron_head {
 } pi2_neuron_head;
 const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank);
 
-/** Slots in shared memory are used from now on. One thread, while no other is in the store, as the next two. */
+/** Slots in shared memory are used from now on, by what is wanted. One thread, while no other is in the store, as the
+ *  next two. */
 void pi2_neuron_store_open_shared(pi2_neuron_store *store);
 /** What they hold is forgotten: the memory serves others from now on. */
 void pi2_neuron_store_close_shared(pi2_neuron_store *store);
 /** Slots in shared memory, where they are in use; else 0. */
 uint32_t pi2_neuron_store_shared_slots(const pi2_neuron_store *store);
 
-/** Whether many slots are empty: since the store was made, or since shared ones came back. */
+/** Whether many slots are empty since the store was made: it was not filled, and no pass of all neurons left nearly as
+ *  many units as it was to. */
 bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store);
 /**
- * Fills empty slots in long reads, every bank's share with its first places; after the first time with those of its
- * units that passes used lately and that have left, the first places first. Between passes; the team's threads share
+ * Fills empty slots in long reads, every bank's share with its first places. Between passes; the team's threads share
  * the work. team NULL: this one does all. Errors as pi2_neuron_store_take(); what was filled by then stays.
  */
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team);

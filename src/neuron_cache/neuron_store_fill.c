@@ -1,6 +1,6 @@
 /*
- * neuron_store_fill.c: empty slots of single neurons, filled in long reads, or with what a pass of all neurons has at
- * hand.
+ * neuron_store_fill.c: empty slots of a new store of single neurons, filled in long reads, or with what a pass of all
+ * neurons has at hand.
  *
  * How many units come is decided beforehand, by one thread: of each bank so many, into the empty slots from a certain
  * one on. A filling brings those from the bank's first place on; of what passes by, the neurons of a chunk have their
@@ -18,7 +18,8 @@ enum {
     FILL_MEMBERS = 4,           /* threads at most: they share the windows */
     FILL_RUNS = 64,             /* of units, that are read at once */
     FILL_BYTES = 4 * 1024 * 1024,
-    MOST_CHOSEN = 256           /* neurons that are compared with each other when they pass by */
+    MOST_CHOSEN = 256,          /* neurons that are compared with each other when they pass by */
+    NEARLY = 64                 /* a prompt that kept all but one of so many units has filled the store */
 };
 
 /* ---- what comes ---- */
@@ -27,16 +28,13 @@ static bool is_empty(const pi2_neuron_store *store, uint32_t slot) {
     return word_state(atomic_load(&store->slots[slot].word)) == PI2_PART_ABSENT;
 }
 
-/* Whether a filling brings a unit: at first any, later those that would be wanted again. */
-static bool is_due(const pi2_neuron_store *store, const store_bank *bank, uint32_t unit) {
-    if (atomic_load(&bank->units[unit].slot) != NO_SLOT) return false;
-    return !store->is_filled || heat_now(store, &bank->units[unit].heat_left) >= PI2_HEAT_OF_USE / 2;
-}
+/* Whether a filling may bring a unit: it is in no slot. */
+static bool is_due(const store_bank *bank, uint32_t unit) { return atomic_load(&bank->units[unit].slot) == NO_SLOT; }
 
 static uint32_t due_units(const pi2_neuron_store *store, uint32_t b) {
     const uint32_t units = store->options.banks->banks[b].unit_count;
     uint32_t count = 0;
-    for (uint32_t u = 0; u < units; u++) count += is_due(store, &store->banks[b], u);
+    for (uint32_t u = 0; u < units; u++) count += is_due(&store->banks[b], u);
     return count;
 }
 
@@ -91,11 +89,11 @@ static bool next_run(fill_walk *walk, uint64_t most, unit_run *run) {
     const slot_pool *pool = &walk->store->pools[walk->own->pool];
     const uint32_t first_own = pool->first_slot + pool->shared_count, end = pool->first_slot + pool->open_count;
     const uint32_t units = walk->bank->unit_count;
-    while (walk->left && walk->unit < units && !is_due(walk->store, walk->own, walk->unit)) walk->unit++;
+    while (walk->left && walk->unit < units && !is_due(walk->own, walk->unit)) walk->unit++;
     while (walk->slot < end && !is_empty(walk->store, walk->slot)) walk->slot++;
     *run = (unit_run){ .unit = walk->unit, .slot = walk->slot };
     while (walk->left && run->count < most && walk->unit < units && walk->slot < end &&
-           is_due(walk->store, walk->own, walk->unit) && is_empty(walk->store, walk->slot) &&
+           is_due(walk->own, walk->unit) && is_empty(walk->store, walk->slot) &&
            (run->count == 0 || walk->slot != first_own)) {
         run->count++;
         walk->unit++;
@@ -237,7 +235,7 @@ static void reserve_all(pi2_neuron_store *store, uint32_t b) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     uint32_t left = store->banks[b].fill_count;
     for (uint32_t unit = 0; left > 0 && unit < bank->unit_count; unit++) {
-        if (!is_due(store, &store->banks[b], unit)) continue;
+        if (!is_due(&store->banks[b], unit)) continue;
         if (!reserve(store, b, unit)) return;
         left--;
     }
@@ -245,9 +243,12 @@ static void reserve_all(pi2_neuron_store *store, uint32_t b) {
 
 bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_keep) {
     if (!store->wants_filling) return false;
+    store->kept_before = atomic_load(&store->kept);
+    store->kept_planned = 0;
     for (uint32_t p = 0; p < store->pool_count; p++) plan_pool(store, p);
     for (uint32_t b = 0; b < store->options.banks->count; b++) {
         store_bank *own = &store->banks[b];
+        store->kept_planned += own->fill_count;
         atomic_store(&own->keep_slot, own->fill_slot);
         if (!may_keep[b] || own->fill_count == 0) {
             atomic_store(&own->keep_slot, own->fill_end);
@@ -293,7 +294,7 @@ void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t b, uint32_t 
         const uint32_t most = (uint32_t)(all * to / bank->neuron_count - all * from / bank->neuron_count);
         for (uint32_t n = from; n < to && most > 0; n++) {
             const uint32_t unit = unit_of(bank, own, n);
-            if (!is_due(store, own, unit)) continue;
+            if (!is_due(own, unit)) continue;
             const passing_unit one = { unit, worth_of(store, own, unit) };
             if (count == most && best[count - 1].worth >= one.worth) continue;
             uint32_t at = count < most ? count++ : count - 1;
@@ -350,6 +351,12 @@ void pi2_neuron_store_keep(pi2_neuron_store *store, uint32_t b, uint32_t neuron)
 void pi2_neuron_store_end_keeping(pi2_neuron_store *store) {
     if (!store->is_keeping) return;
     store->is_keeping = false;
+    const uint64_t kept = atomic_load(&store->kept) - store->kept_before;
+    /* The few others lie between those that are there: each would be a small read, and most would not be used. */
+    if (kept + kept / NEARLY >= store->kept_planned) {
+        store->is_filled = true;
+        store->wants_filling = false;
+    }
     for (uint32_t i = 0; i < store->slot_count; i++) {
         neuron_slot *slot = &store->slots[i];
         const slot_word word = atomic_load(&slot->word);

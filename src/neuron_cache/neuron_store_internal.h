@@ -96,9 +96,10 @@ struct pi2_neuron_store {
     uint32_t *used;           /* [layer keys]: for on_use; NULL: nobody is told */
     uint32_t layer_keys;
     _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
-    bool is_filled;           /* once: its memory was taken from the system */
-    bool wants_filling;       /* many slots are empty: all, or those in shared memory */
+    bool is_filled;           /* its memory was taken from the system */
+    bool wants_filling;       /* many slots are empty, and never were otherwise */
     bool is_keeping;          /* some slots are ARRIVED */
+    uint64_t kept_before, kept_planned; /* units before this keeping, and how many it shall leave */
     _Atomic uint64_t kept, kept_bytes; /* units, and their bytes since the store was made */
     _Atomic uint32_t fill_next; /* the next bank that a thread fills */
     bool foretells_next;      /* reads for the next layer were asked for; lock */

@@ -103,7 +103,6 @@ void pi2_neuron_store_offer_memory(pi2_neuron_store *store) {
 void pi2_neuron_store_open_shared(pi2_neuron_store *store) {
     if (store->pool_count == 0 || store->pools[0].first_open == 0) return;
     store->pools[0].first_open = 0;
-    store->wants_filling = !store->options.keeps_nothing;
 }
 
 void pi2_neuron_store_await_reads(pi2_neuron_store *store) {

@@ -1,5 +1,5 @@
 /*
- * Goal:   what a prompt leaves among single neurons: slots that are empty are filled with what will be wanted.
+ * Goal:   slots of single neurons that are empty: what fills them, what a prompt leaves there, and when nothing does.
  * Method: the file of the test of the store, with units of whole pages and others; by every read method.
  */
 #include "neuron_store_test.h"
@@ -14,9 +14,9 @@ static void tell(void *user, const uint32_t *keys, uint32_t count) {
     (void)count;
 }
 
-/* What was used and left with the shared memory comes back with it, hot ones first, in few reads, by several threads;
- * and nothing else does. */
-static void filling_again_brings_what_was_used(void **state) {
+/* Several threads fill the shared memory too. What leaves with it does not come back by itself: these would be small
+ * reads, mostly of what the next token does without. What that one wants is read then. */
+static void shared_memory_comes_back_empty(void **state) {
     (void)state;
     enum { USED = 20 };
     pi2_team *team;
@@ -35,26 +35,23 @@ static void filling_again_brings_what_was_used(void **state) {
         pi2_neuron_store_begin_pass(s.store, 1, 1);
         pi2_neuron_store_begin_layer(s.store);
         for (uint32_t u = 0; u < USED; u++) assert_non_null(pi2_neuron_store_hit(s.store, 0, u));
-        assert_non_null(pi2_neuron_store_hit(s.store, 0, USED + 1));
         pi2_neuron_store_begin_pass(s.store, 40, 40);
         pi2_neuron_store_close_shared(s.store); /* bank 0's first places were there */
-        for (uint32_t u = 0; u <= USED + 1; u++) assert_null(pi2_neuron_store_hit(s.store, 0, u));
+        for (uint32_t u = 0; u < USED; u++) assert_null(pi2_neuron_store_hit(s.store, 0, u));
         for (uint32_t u = 0; u < USED; u++) pi2_neuron_store_warm(s.store, 0, u);
         pi2_neuron_store_open_shared(s.store);
-        pi2_neuron_store_open_shared(s.store);
-        assert_true(pi2_neuron_store_wants_filling(s.store));
+        assert_false(pi2_neuron_store_wants_filling(s.store));
         pi2_store_count(s.way, &before);
-        assert_int_equal(pi2_neuron_store_fill(s.store, team), PI2_OK);
-        pi2_store_count(s.way, &after);
-        assert_true(after.reads - before.reads <= 2);
         pi2_neuron_store_begin_layer(s.store);
-        for (uint32_t u = 0; u < USED; u++) {
-            memory = pi2_neuron_store_hit(s.store, 0, u);
-            assert_non_null(memory);
+        for (uint32_t u = 0; u < USED; u += 2) {
+            assert_int_equal(pi2_neuron_store_take(s.store, 0, u, &memory), PI2_OK);
             assert_true(test_is_unit(&banks_list[0], memory, 0, u));
         }
-        assert_null(pi2_neuron_store_hit(s.store, 0, USED));
-        assert_null(pi2_neuron_store_hit(s.store, 0, USED + 1)); /* its use was 40 passes ago */
+        pi2_store_count(s.way, &after);
+        assert_int_equal(after.reads - before.reads, USED / 2);
+        for (uint32_t u = 0; u < USED; u++) {
+            assert_true((pi2_neuron_store_hit(s.store, 0, u) != NULL) == (u % 2 == 0));
+        }
         close_store(&s);
     }
     pi2_team_destroy(team);
@@ -85,6 +82,52 @@ static void warm_and_choose(const setup *s, uint32_t b, bool may_keep) {
         if (place_of[n] + WARM >= bank->neuron_count) assert_true(has_place == may_keep);
     }
     assert_true((with_place > WARM) == may_keep);
+}
+
+/* Writes all neurons of a bank that have a place, as the file has them. */
+static void write_kept(const setup *s, FILE *file, uint32_t b, uint32_t left_out) {
+    const pi2_neuron_bank *bank = &banks_list[b];
+    for (uint32_t n = 0; n < bank->neuron_count; n++) {
+        const uint32_t place = pi2_neuron_store_head(s->store, b)->place_of[n];
+        uint8_t *to = pi2_neuron_store_place(s->store, b, n);
+        if (!to) continue;
+        const uint64_t at = bank->file_offset + (uint64_t)(place / bank->unit_neurons) * bank->unit_bytes +
+                            (uint64_t)(place % bank->unit_neurons) * bank->bundle_bytes;
+        assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+        assert_int_equal(fread(to, 1, bank->bundle_bytes, file), bank->bundle_bytes);
+        if (place / bank->unit_neurons >= left_out) pi2_neuron_store_keep(s->store, b, n);
+    }
+}
+
+/* A prompt that left nearly all that it was to has filled the store, shared memory or not; one that did not has not. */
+static void a_prompt_that_leaves_all_fills(void **state) {
+    (void)state;
+    static const uint8_t may_keep[BANKS] = { 1, 1, 1, 1, 1 };
+    const uint64_t all = pi2_neuron_store_all_bytes(&banks), least = pi2_neuron_store_least_bytes(&banks);
+    setup s;
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(pi2_pages_reserve(SHARED_BYTES, false, "shared", &shared), PI2_OK);
+    for (uint32_t left_out = 0; left_out < 32; left_out += 31) {
+        assert_int_equal(try_open("auto", least + (all - least) / 2, &s), PI2_OK);
+        pi2_neuron_store_begin_pass(s.store, 40, 40);
+        assert_true(pi2_neuron_store_begin_keeping(s.store, may_keep));
+        for (uint32_t b = 0; b < BANKS; b++) {
+            const pi2_neuron_bank *bank = &banks_list[b];
+            for (uint32_t n = 0; n < bank->neuron_count; n += 64) {
+                const uint32_t end = n + 64 < bank->neuron_count ? n + 64 : bank->neuron_count;
+                pi2_neuron_store_choose_kept(s.store, b, n, end);
+            }
+            write_kept(&s, file, b, left_out);
+        }
+        pi2_neuron_store_end_keeping(s.store);
+        pi2_neuron_store_open_shared(s.store);
+        assert_true(pi2_neuron_store_wants_filling(s.store) == (left_out > 0));
+        close_store(&s);
+    }
+    pi2_pages_release(shared, SHARED_BYTES);
+    shared = NULL;
+    assert_int_equal(fclose(file), 0);
 }
 
 /* A pass of all neurons writes those that have a place: whole units that match are there afterwards without a read;
@@ -228,7 +271,7 @@ static void a_filling_that_fails_leaves_what_is_good(void **state) {
 static void fine_units_are_as_good(void **state) {
     bundle_bytes = FINE;
     test_banks_write(path, banks_list, bundle_bytes);
-    filling_again_brings_what_was_used(state);
+    shared_memory_comes_back_empty(state);
     a_prompt_leaves_neurons(state);
     a_filling_that_fails_leaves_what_is_good(state);
     bundle_bytes = COARSE;
@@ -244,8 +287,9 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(filling_again_brings_what_was_used),
+        cmocka_unit_test(shared_memory_comes_back_empty),
         cmocka_unit_test(a_prompt_leaves_neurons),
+        cmocka_unit_test(a_prompt_that_leaves_all_fills),
         cmocka_unit_test(a_simulated_prompt_leaves_what_was_near),
         cmocka_unit_test(a_filling_that_fails_leaves_what_is_good),
         cmocka_unit_test(fine_units_are_as_good),
