@@ -5,6 +5,7 @@
 #include "neuron_store_test.h"
 
 #include "base/team.h"
+#include "neuron_cache/unit_near.h"
 #include "support/read_methods.h"
 #include "support/temporary_files.h"
 
@@ -278,6 +279,63 @@ static void fine_units_are_as_good(void **state) {
     test_banks_write(path, banks_list, bundle_bytes);
 }
 
+/* ---- how near units are to firing ---- */
+
+static uint8_t near_units[96];
+
+static void keep_near(void *user, const uint8_t *near, uint32_t count) {
+    (void)user;
+    assert_true(count <= sizeof near_units);
+    memcpy(near_units, near, count);
+}
+
+/* It is the nearest of its neurons, whichever that is; and what is told anew in each pass alike stays as it is: one
+ * Gate that is no number is nobody else's trouble, and earlier passes count no further. */
+static void a_unit_is_as_near_as_its_nearest_neuron(void **state) {
+    (void)state;
+    enum { FIRST = 5, OTHER = 12, NO_NUMBER = 20, PASSES = 24 };
+    setup s;
+    const uint8_t *memory;
+    uint8_t after_half[sizeof near_units];
+    float gates[sizeof near_units];
+    uint32_t b = 0;
+    while (banks_list[b].unit_neurons == 1) b++;
+    const uint32_t in_unit = banks_list[b].unit_neurons, count = banks_list[b].neuron_count;
+    assert_true(in_unit == 3 && count <= sizeof near_units);
+    told_user = &s;
+    told_near = keep_near;
+    rule = pi2_unit_rule_find("gate");
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 60 * 8192, &s), PI2_OK);
+    const pi2_neuron_head *head = pi2_neuron_store_head(s.store, b);
+    for (uint32_t n = 0; n < count; n++) {
+        const uint32_t unit = head->place_of[n] / in_unit, place = head->place_of[n] % in_unit;
+        gates[n] = unit == FIRST + place ? 1.5f : -1.0f;
+        if (unit == NO_NUMBER && place == 0) gates[n] = 0.0f / 0.0f;
+    }
+    for (uint32_t pass = 0; pass < PASSES; pass++) {
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
+        pi2_neuron_store_begin_layer(s.store);
+        for (uint32_t n = 0; n < count; n++) pi2_neuron_store_tell_gates(s.store, b, n, 1, gates + n);
+        if (!pi2_neuron_store_hit(s.store, b, OTHER)) { /* layers that use nothing are not told of */
+            assert_int_equal(pi2_neuron_store_take(s.store, b, OTHER, &memory), PI2_OK);
+        }
+        pi2_neuron_store_note(s.store, b, 1, 0);
+        pi2_neuron_store_begin_layer(s.store);
+        if (pass == PASSES / 2) memcpy(after_half, near_units, sizeof near_units);
+    }
+    for (uint32_t i = 0; i < in_unit; i++) {
+        assert_int_equal(near_units[FIRST + i], near_units[FIRST]);
+        assert_true(near_units[FIRST + i] > PI2_NEAR_ZERO + PI2_NEAR_STEPS + 4); /* by the layer's mean, not its own */
+        assert_true(near_units[OTHER] < PI2_NEAR_ZERO);
+    }
+    assert_int_equal(near_units[NO_NUMBER], near_units[OTHER]); /* its others' */
+    assert_memory_equal(near_units, after_half, banks_list[b].unit_count);
+    close_store(&s);
+    told_user = NULL;
+    told_near = NULL;
+    rule = NULL;
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("neurons");
@@ -293,6 +351,7 @@ int main(void) {
         cmocka_unit_test(a_simulated_prompt_leaves_what_was_near),
         cmocka_unit_test(a_filling_that_fails_leaves_what_is_good),
         cmocka_unit_test(fine_units_are_as_good),
+        cmocka_unit_test(a_unit_is_as_near_as_its_nearest_neuron),
     };
     return cmocka_run_group_tests_name("neuron fill", tests, set_up, test_folder_end);
 }
