@@ -1,7 +1,7 @@
 /*
  * plan.h: what this machine can do, and how fast a model will therefore run on it.
  *
- * A machine profile is measured once (about half a minute) and kept in a file. From it, a model's
+ * A machine profile is measured once (about three quarters of a minute) and kept in a file. From it, a model's
  * header and a memory budget a plan is made without reading any weights.
  */
 #ifndef POWERINFER2_PLAN_H
