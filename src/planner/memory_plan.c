@@ -489,7 +489,9 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     if (plan->everything_resident || plan->expert_bytes || plan->neuron_bytes) return true;
     pi2_memory_plan with;
     uint64_t least_with;
-    if (spend_with(request, request->draft_nodes, &with, &least_with)) *plan = with;
+    uint32_t nodes = request->draft_nodes; /* a batch that was asked for does not grow by them */
+    if (request->batch_tokens && nodes >= request->batch_tokens) nodes = request->batch_tokens - 1;
+    if (spend_with(request, nodes, &with, &least_with)) *plan = with;
     return true;
 }
 

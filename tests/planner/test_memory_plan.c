@@ -201,9 +201,9 @@ static void test_guesses_that_part(void **state) {
     test_folder_remove(folder);
 }
 
-/* Where it is not said how many tokens a guess that parts has, it has some where weights stream, and none in memory. */
-static void test_guesses_part_where_weights_stream(void **state) {
-    (void)state;
+/* Where it is not said how many tokens a guess that parts has, it has some where weights stream, and none in memory. A
+ * batch that is asked for (0: none is) stays. */
+static void guess_with_batch(uint32_t batch_tokens) {
     char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
     pi2_tiny_model_options model;
     pi2_tiny_model_options_init(&model);
@@ -218,10 +218,13 @@ static void test_guesses_part_where_weights_stream(void **state) {
         options.model_path = path;
         options.context_tokens = 256;
         options.draft_tokens = 1;
+        options.batch_tokens = batch_tokens;
         options.memory_bytes = budget;
         if (pi2_planned_run_make(&options, &run) != PI2_OK) continue;
         const pi2_memory_plan *plan = &run.plan.memory;
         if (plan->everything_resident) assert_int_equal(plan->draft_nodes, 0);
+        if (batch_tokens) assert_int_equal(plan->shape.batch_tokens, batch_tokens);
+        assert_true(plan->draft_nodes < plan->shape.batch_tokens);
         assert_true(plan->draft_nodes == 0 || plan->shape.branches > 0);
         resident += plan->everything_resident;
         streamed += plan->draft_nodes > 0;
@@ -230,6 +233,12 @@ static void test_guesses_part_where_weights_stream(void **state) {
     assert_true(streamed > 0 && resident > 0);
     free(path);
     test_folder_remove(folder);
+}
+
+static void test_guesses_part_where_weights_stream(void **state) {
+    (void)state;
+    guess_with_batch(0);
+    guess_with_batch(8);
 }
 
 /* An engine that is open has been planned with memory that it has not touched yet: the next plan counts that. */
