@@ -74,7 +74,7 @@ static void test_hot_neurons(void **state) {
             pi2_engine_counters counters;
             pi2_engine_count(engine, &counters);
             if (shares[i] == 0) assert_int_equal(counters.hot_neurons, 0);
-            if (shares[i] >= 0.5) assert_true(counters.hot_neurons > 0);
+            if (shares[i] >= 0.5 && !(streams && DEVICE_TESTS_ARE_SLOW)) assert_true(counters.hot_neurons > 0);
             if (streams && !DEVICE_TESTS_ARE_SLOW) assert_true(counters.bytes_read > 0);
             /* All of them in each pass of one token. */
             if (shares[i] == 1 && !streams) {
@@ -141,7 +141,8 @@ static void test_copies_follow_memory(void **state) {
     device_engine_close(engine);
 }
 
-/* What devices take where they own nothing, or as much as memory has, moves no share. */
+/* What devices take where they own nothing, or as much as memory has, moves no share. What a sanitizer holds in the
+ * process may leave the model more memory than was looked for: where nothing streams, attention has shares. */
 static void test_shares_do_not_drift(void **state) {
     (void)state;
     static const device_model models[] = { DENSE, NEURONS };
@@ -151,13 +152,17 @@ static void test_shares_do_not_drift(void **state) {
                                      .spare_steps = by_neuron ? 4 : 0, .threads = 1, .batch = 16,
                                      .orders = { .devices = 1 }, .share = -1 };
         pi2_engine *engine = device_engine_open(&v);
+        const pi2_engine_report *report = pi2_engine_get_report(engine);
+        const bool streams = report->resident_bytes < report->weight_bytes;
+        assert_true(streams || by_neuron || DEVICE_TESTS_ARE_SLOW);
         const float high = 0.9f;
         for (int turn = 0; turn < 8; turn++) {
             float (*shares)[PI2_SHARE_KINDS] = engine->forward->share.shares[by_neuron];
             for (int kind = 0; kind < PI2_SHARE_KINDS; kind++) shares[0][kind] = high;
             device_engine_compare(engine, &v, (size_t)i);
             assert_true(shares[0][PI2_SHARE_FFN] <= high);
-            if (!by_neuron) assert_true(shares[0][PI2_SHARE_ATTENTION] == high && shares[0][PI2_SHARE_HEAD] == high);
+            if (by_neuron || !streams) continue;
+            assert_true(shares[0][PI2_SHARE_ATTENTION] == high && shares[0][PI2_SHARE_HEAD] == high);
         }
         device_engine_close(engine);
     }
