@@ -32,7 +32,7 @@
 
 enum {
     CONTEXT = 96, ANSWER = PI2_UNDER_TSAN || PI2_UNDER_ASAN ? 6 : 20, TURNS = 3, LONG_ANSWER = 40, MOST_TOKENS = 60,
-    SCARCE = 14000000, OWN_WEIGHTS = 12000000
+    SCARCE = PI2_UNDER_ASAN ? 18000000 : 14000000, OWN_WEIGHTS = 12000000
 };
 
 static char *model_path, *other_path, *longer_path, *tokens_path, *beginning_path, *few_path;
