@@ -8,6 +8,8 @@
 #ifndef PI2_TESTS_SUPPORT_EMULATOR_H
 #define PI2_TESTS_SUPPORT_EMULATOR_H
 
+#include "support/sanitizer.h"
+
 #if defined(PI2_TESTS_ARE_EMULATED)
 enum { PI2_UNDER_EMULATOR = 1 };
 #else
@@ -16,7 +18,7 @@ enum { PI2_UNDER_EMULATOR = 0 };
 
 /* For a preparation within this process (0: the default), and for an engine that shall have all in memory. After some
    hundred engines qemu holds more than 2 GB, after a thousand 10 (without it the same test's process has 117 MB). */
-#define PI2_TEST_PREPARE_BYTES (PI2_UNDER_EMULATOR ? 100000000000u : 0u)
+#define PI2_TEST_PREPARE_BYTES (PI2_UNDER_EMULATOR || PI2_UNDER_ASAN ? 100000000000u : 0u)
 enum { PI2_TEST_PLENTY_BYTES = PI2_UNDER_EMULATOR ? 2000000000 : 400000000 };
 
 #endif
