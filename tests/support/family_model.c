@@ -103,6 +103,16 @@ static void olmo3(maker *m) {
     put(m, "rope.scaling.original_context_length", 32);
 }
 
+/* A layer of experts in which all of a token's queries are normed as one, and its keys. */
+static void whole_normed_experts(maker *m) {
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
+    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+}
+
 static void olmoe(maker *m) {
     m->neurons = EXPERT_NEURONS;
     m->kv_heads = m->heads; /* a norm of keys is as long as one of queries there */
@@ -111,12 +121,7 @@ static void olmoe(maker *m) {
         put_experts(m);
         return;
     }
-    norm(m, "attn_norm.weight", WIDTH);
-    attention(m, m->kv_heads, 1);
-    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
-    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
-    norm(m, "ffn_norm.weight", WIDTH);
-    experts(m);
+    whole_normed_experts(m);
 }
 
 static void minimax_m2(maker *m) {
@@ -128,12 +133,7 @@ static void minimax_m2(maker *m) {
         put(m, "expert_gating_func", 2);
         return;
     }
-    norm(m, "attn_norm.weight", WIDTH);
-    attention(m, m->kv_heads, 1);
-    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
-    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
-    norm(m, "ffn_norm.weight", WIDTH);
-    experts(m);
+    whole_normed_experts(m);
     bias(m, "exp_probs_b.bias", EXPERTS);
 }
 
