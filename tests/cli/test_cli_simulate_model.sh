@@ -101,7 +101,8 @@ budget=$((budget + 4000000))
 expect 0 plan -m "$folder/dense.gguf" -c 128 --memory $budget --json
 streamed=$(json bytes_per_token)
 expect 0 simulate -m "$folder/dense.gguf" --device "$folder/disk.json" -c 128 -n 100 --memory $budget --json
-near "$(json runs.0.bytes_per_token)" "$streamed" 0.02
+# A plan and a simulation hold different things beside the weights: up to a megabyte of what does not fit differs.
+near "$(json runs.0.bytes_per_token)" "$streamed" 0.04
 near "$(json runs.0.mean_ms)" "$(echo "$streamed" | awk '{ print $1 / 1e5 }')" 0.1
 
 # Half of the neurons: what a run finds and reads is what its simulation does, by how near its neurons were to firing.
