@@ -9,8 +9,8 @@
 #include "engine/run_draft.h"
 #include "engine/session_internal.h"
 
-enum { ROWS = 64 };
-_Static_assert(2 * (PI2_DRAFT_MOST + 1) <= ROWS, "a pass of guesses, and of what it replays, fits");
+enum { ROWS = 64, PASS = PI2_DRAFT_NODES_MOST + 1 }; /* PASS: tokens of a pass with guesses */
+_Static_assert(2 * (PI2_DRAFT_MOST + 1) <= PASS && 2 * PASS <= ROWS, "two passes fit, with what they replay");
 
 typedef struct pairs_state {
     pi2_draft_chain chain;
@@ -20,6 +20,10 @@ typedef struct pairs_state {
     uint32_t done;               /* pairs of the text that are in the timeline; guesses may follow them */
     uint32_t first, count;       /* of the rows: the first one's position in the text, and how many there are */
     int32_t tokens[ROWS + 1];    /* those of the rows, and the one behind them */
+    uint32_t pass_row, pass_first; /* of the last pass: its first row, and that one's number in the pass */
+    uint32_t branch_count;       /* rows behind all others: those of a guess's branches, until the text says which are
+                                    right, */
+    uint8_t follows[ROWS];       /* and which row each of that pass follows, and one */
     uint32_t last_pass_tokens;   /* of the layer's last pass */
     const pi2_model_shape *layer; /* whose passes have rows of ... */
     size_t length, own_length;   /* ... so many floats (pi2_model_given_length()); in them the embedding's row comes */
@@ -62,12 +66,37 @@ static pi2_status append_guess(void *user, int32_t token) {
     return append_pairs(state, &token, state->next, 1, true, true);
 }
 
-/* What the model gave for a token of its last pass, into the rows. */
-static void keep_row(pairs_state *state, uint32_t token) {
+/* What the model gave for a token of its last pass, into a row. */
+static void keep_row(const pairs_state *state, uint32_t token, float *row) {
     const pi2_forward *forward = state->text->engine->forward;
-    float *row = state->rows + state->count++ * state->length + state->row_length;
+    row += state->row_length;
     if (state->layer->feature_count) pi2_forward_features(forward, token, row);
     else pi2_forward_given(forward, token, row);
+}
+
+/* The row of the last pass that follows this one and has the token; 0: there is none. */
+static uint32_t find_row(const pairs_state *state, uint32_t row, int32_t token) {
+    for (uint32_t i = row + 1; i < state->count + state->branch_count; i++) {
+        if (state->follows[i] == row + 1 && state->tokens[i] == token) return i;
+    }
+    return 0;
+}
+
+/* Of a guess that parted the rows are left that the text went on with, one behind the other. A row never moves back. */
+static void leave_branches(pairs_state *state) {
+    uint32_t row = state->pass_row, from = row;
+    if (state->branch_count == 0) return;
+    while (state->first + row + 1 < state->text->position) {
+        from = find_row(state, from, state->text->timeline[state->first + row + 1]);
+        if (from == 0) break;
+        row++;
+        if (from == row) continue;
+        memcpy(state->rows + row * state->length, state->rows + from * state->length,
+               state->length * sizeof *state->rows);
+        state->tokens[row] = state->tokens[from];
+    }
+    state->count = row + 1;
+    state->branch_count = 0;
 }
 
 pi2_status pi2_draft_pairs_begin(struct pi2_session *session, void **state_out) {
@@ -142,15 +171,35 @@ static pi2_status empty_rows(pairs_state *state, uint32_t position, int32_t toke
     return PI2_OK;
 }
 
+/* Behind all rows; there is room for a pass with guesses. */
+static void see_branch(pairs_state *state, const pi2_draft_pass *pass) {
+    for (uint32_t i = 0; i < pass->count; i++) {
+        const uint32_t row = state->count + state->branch_count++;
+        state->tokens[row] = pass->tokens[i];
+        state->follows[row] = (uint8_t)(i ? row : state->pass_row + pass->follows - state->pass_first);
+        keep_row(state, pass->first + i, state->rows + row * state->length);
+    }
+}
+
 pi2_status pi2_draft_pairs_saw(void *user, const pi2_draft_pass *pass) {
     pairs_state *state = user;
+    if (pass->follows) {
+        see_branch(state, pass);
+        return PI2_OK;
+    }
+    leave_branches(state);
     go_to(state, pass->position, pass->tokens[0]);
-    /* A pass with guesses has room behind the token that was picked. */
-    if (state->count + pass->count > ROWS) PI2_TRY(empty_rows(state, pass->position, pass->tokens[0]));
+    /* A pass with guesses has room behind the token that was picked, whatever branches come behind these. */
+    if (state->count + (pass->count > PASS ? pass->count : PASS) > ROWS) {
+        PI2_TRY(empty_rows(state, pass->position, pass->tokens[0]));
+    }
+    state->pass_row = state->count;
+    state->pass_first = pass->first;
     for (uint32_t i = 0; i < pass->count; i++) {
         if (state->count == ROWS) PI2_TRY(empty_rows(state, pass->position + i, pass->tokens[i]));
         state->tokens[state->count] = pass->tokens[i];
-        keep_row(state, pass->first + i);
+        state->follows[state->count] = (uint8_t)state->count;
+        keep_row(state, pass->first + i, state->rows + state->count++ * state->length);
     }
     return PI2_OK;
 }
@@ -160,6 +209,7 @@ pi2_status pi2_draft_pairs_propose(void *user, const pi2_draft_text *text, const
     pairs_state *state = user;
     const uint32_t last = text->length - 1; /* the position of the token that was just picked */
     draft_out->count = 0;
+    leave_branches(state);
     if (last <= state->first || last > state->first + state->count) return PI2_OK;
     state->tokens[last - state->first] = text->tokens[last];
     if (state->base + state->done >= last) state->done = last - state->base - 1;

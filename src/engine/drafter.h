@@ -40,7 +40,9 @@ typedef struct pi2_draft_text {
 typedef struct pi2_draft_pass {
     const int32_t *tokens;   /* [count], from `position` on; the last ones may be guesses that turn out wrong */
     uint32_t position, count;
-    uint32_t first;          /* of the pass's tokens; those before it are other sessions' */
+    uint32_t first;          /* of the pass's tokens; those before it are other sessions', or of the same guess */
+    uint32_t follows;        /* where a branch of a guess begins: the pass's token that it follows, and one; 0: they
+                                follow the text */
     const float *logits;     /* of the tokens from `logits_from` on, `logits_stride` floats apart */
     size_t logits_stride;
     uint32_t logits_from;    /* count: of none */

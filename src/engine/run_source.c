@@ -103,10 +103,8 @@ uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run) {
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }
 
-/* A layer that guesses makes a chain of what it sees of passes. */
 uint32_t pi2_planned_run_draft_nodes(const pi2_planned_run *run) {
-    const bool sees = run->draft && run->draft->kind != PI2_DRAFT_MODEL;
-    const uint32_t most = pi2_planned_run_draft_tokens(run) && !sees ? run->options.draft_nodes : 0;
+    const uint32_t most = pi2_planned_run_draft_tokens(run) ? run->options.draft_nodes : 0;
     return most < PI2_DRAFT_NODES_MOST ? most : PI2_DRAFT_NODES_MOST;
 }
 

@@ -120,6 +120,16 @@ static void tell_devices(pi2_engine *engine) {
     }
 }
 
+/* The pass's token that a span's first one follows, and one; 0: it is no branch. */
+static uint32_t token_before(const pi2_batch *batch, uint32_t s) {
+    const pi2_batch_span *span = &batch->spans[s];
+    if (!span->follows) return 0;
+    const uint32_t from = span->follows - 1;
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < from; i++) first += batch->spans[i].token_count;
+    return first + span->position - batch->spans[from].position;
+}
+
 /* Drafters see what each session's tokens gave. One that is interrupted there has not got them. */
 static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch, uint32_t first_logits) {
     const float *logits = pi2_forward_logits_at(engine->forward, first_logits);
@@ -127,13 +137,14 @@ static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch, ui
     uint32_t first = 0;
     for (uint32_t s = 0; s < batch->span_count; first += batch->spans[s++].token_count) {
         const pi2_batch_span *span = &batch->spans[s];
-        /* A branch is a part of its session's guess; who needs to know of the text alone guesses no tree. */
+        /* A branch is a part of its session's guess. */
         const pi2_session *session = span->follows ? engine->sessions.branching
                                                    : engine->sessions.sessions[span->sequence];
         const uint32_t rows = span->logits == PI2_FORWARD_ALL_LOGITS ? span->token_count - span->replayed
                                                                      : span->logits == PI2_FORWARD_LAST_LOGITS;
         const pi2_draft_pass pass = { .tokens = batch->tokens + first, .position = span->position,
-                                      .count = span->token_count, .first = first, .logits = logits,
+                                      .count = span->token_count, .first = first,
+                                      .follows = token_before(batch, s), .logits = logits,
                                       .logits_stride = stride, .logits_from = span->token_count - rows };
         logits += rows * stride;
         if (session->drafting) PI2_TRY(pi2_drafting_saw(session->drafting, &pass));

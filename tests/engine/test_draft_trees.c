@@ -1,6 +1,7 @@
 /*
  * Goal:   a pass that checks a tree of guesses gives the bits of passes over the right tokens alone, wherever the tree
- *         begins and parts, and whatever happens while it is open; no page of the key-value cache is lost.
+ *         begins and parts, and whatever happens while it is open; no page of the key-value cache is lost; a layer that
+ *         guesses sees of it what the text went on with.
  * Method: a drafter that knows the text and proposes random trees, of which some branches are right; every token's
  *         logits against those of an engine that guesses nothing.
  */
@@ -33,6 +34,7 @@ typedef struct place {
     uint64_t more_bytes; /* 0: everything in memory */
 } place;
 
+static const char *head_path; /* of a layer that guesses */
 static char *dense_path, *even_path, *experts_path, *latent_path, *saved_path;
 static int32_t text[WIDE]; /* of all sessions */
 static uint64_t random_state = 11;
@@ -118,6 +120,55 @@ static const pi2_drafter_kind tree_kind = {
 };
 static const pi2_drafter_kind *const tree_alone[] = { &tree_kind, NULL };
 
+/* ---- a layer that sees trees, and is asked what it would guess ---- */
+
+enum { HEARD = 3, FIRST_HEARD = 4 }; /* before the first pass nobody knows what one takes, and none is asked */
+static const pi2_drafter_kind *layer_kind;
+static int32_t heard[WIDE][HEARD]; /* what it said behind so many tokens of the text, where passes had no guesses */
+static uint32_t compared;          /* places where it was asked again */
+static bool compares;
+
+static size_t layer_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
+    return layer_kind->bytes(run, context_tokens);
+}
+
+static pi2_status begin_layer(struct pi2_session *session, void **state_out) {
+    return layer_kind->begin(session, state_out);
+}
+
+static void end_layer(void *state) { layer_kind->end(state); }
+
+static pi2_status show_layer(void *state, const pi2_draft_pass *pass) { return layer_kind->saw(state, pass); }
+
+static pi2_status ask_layer(void *state, const pi2_draft_text *so_far, const pi2_draft_wish *wish, pi2_draft *draft) {
+    (void)wish;
+    assert_int_equal(layer_kind->propose(state, so_far, &(pi2_draft_wish){ .most = HEARD }, draft), PI2_OK);
+    assert_int_equal(draft->count, HEARD);
+    draft->count = 0;
+    if (!compares) {
+        memcpy(heard[so_far->length], draft->tokens, sizeof heard[0]);
+    } else if (so_far->length > FIRST_HEARD) {
+        compared++;
+        if (memcmp(heard[so_far->length], draft->tokens, sizeof heard[0]) == 0) return PI2_OK;
+        fail_msg("the layer says something else behind %u tokens", so_far->length);
+    }
+    return PI2_OK;
+}
+
+static void judge_layer(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)state;
+    (void)checked;
+    (void)right;
+    (void)path;
+}
+
+static const pi2_drafter_kind watching_kind = {
+    .name = "watching", .costs = true, .bytes = layer_bytes, .begin = begin_layer, .end = end_layer,
+    .saw = show_layer, .propose = ask_layer, .judge = judge_layer, .follow = follow_tree,
+};
+static const pi2_drafter_kind *const layer_alone[] = { &watching_kind, NULL };
+static const pi2_drafter_kind *const layer_and_tree[] = { &watching_kind, &tree_kind, NULL };
+
 /* ---- engines ---- */
 
 static pi2_engine *open_engine(const char *path, const place *p, bool guesses) {
@@ -130,6 +181,8 @@ static pi2_engine *open_engine(const char *path, const place *p, bool guesses) {
     options.cache_type = p->cache;
     options.draft_tokens = guesses ? MOST : 0;
     options.draft_nodes = guesses ? PI2_DRAFT_NODES_MOST : 0;
+    options.draft_always = true;
+    options.draft_model_path = head_path;
     options.identifies_weights = true;
     options.callbacks.cancelled = cancelled;
     options.memory_bytes = p->more_bytes ? 0 : PI2_TEST_PLENTY_BYTES;
@@ -140,17 +193,19 @@ static pi2_engine *open_engine(const char *path, const place *p, bool guesses) {
     return engine;
 }
 
-/* Guesses of this session are trees that know the text. */
-static void guess_trees(pi2_session *session) {
+static void guess_by(pi2_session *session, const pi2_drafter_kind *const *kinds) {
     const pi2_memory_plan *plan = &session->engine->run.plan.memory;
     const pi2_drafting_options options = {
-        .kinds = tree_alone, .run = &session->engine->run, .session = session, .always = true, .reads = true,
+        .kinds = kinds, .run = &session->engine->run, .session = session, .always = true, .reads = true,
         .trees = plan->draft_nodes > 0, .nodes = plan->draft_nodes, .leaves = plan->shape.branches + 1,
         .context_tokens = plan->shape.context_tokens, .most = MOST };
     pi2_drafting_free(session->drafting);
     assert_int_equal(pi2_drafting_create(&options, &session->drafting), PI2_OK);
     pi2_drafting_push(session->drafting, session->timeline, session->position);
 }
+
+/* Guesses of this session are trees that know the text. */
+static void guess_trees(pi2_session *session) { guess_by(session, tree_alone); }
 
 static pi2_session *create(pi2_engine *engine) {
     pi2_session *session = NULL;
@@ -448,6 +503,50 @@ static void test_no_token(void **state) {
     free(rows);
 }
 
+/* ---- layers that guess ---- */
+
+/* The text twice: token by token, and in trees; with cuts, after which the layer sees other tokens there. */
+static void check_layer(const char *path, const place *p, const pi2_drafter_kind *kind) {
+    float *rows = reference(path, p, FAMILY_LENGTH);
+    layer_kind = kind;
+    compared = 0;
+    for (compares = false;; compares = true) {
+        pi2_engine *engine = open_engine(path, p, true);
+        assert_true(engine->run.draft && engine->run.plan.memory.draft_nodes > 0);
+        for (int turn = 0; turn < (compares ? 8 : 1); turn++) {
+            pi2_session *session = create(engine);
+            guess_by(session, compares ? layer_and_tree : layer_alone);
+            append(session, FIRST_HEARD - 1, rows);
+            while (pi2_session_position(session) < FAMILY_LENGTH) {
+                append(session, 1, rows);
+                if (!compares || draw(9)) continue;
+                assert_int_equal(pi2_session_truncate(session, 2 + draw(pi2_session_position(session) - 1)), PI2_OK);
+                if (pi2_session_position(session) < FAMILY_LENGTH) append(session, 1, rows);
+            }
+            pi2_session_free(session);
+        }
+        pi2_engine_close(engine);
+        if (compares) break;
+    }
+    free(rows);
+}
+
+static void test_layers_see_trees(void **state) {
+    (void)state;
+    char *path = test_folder_path("seen.gguf"), *head = test_folder_path("head.gguf");
+    const place p = { WIDE, 2, 1, PI2_CACHE_F16, 0 };
+    parted = entered = 0;
+    assert_int_equal(pi2_family_model_write_apart("glm4moe", PI2_Q8_0, 1, path), 0);
+    check_layer(path, &p, &pi2_drafter_mtp);
+    assert_true(compared > 20);
+    assert_int_equal(pi2_family_model_write_apart("llama", PI2_Q8_0, 1, path), 0);
+    assert_int_equal(pi2_family_model_write_head(&(pi2_family_head){ .layers = { 1, 2, 4 } }, PI2_Q8_0, 1, head), 0);
+    head_path = head;
+    check_layer(path, &p, &pi2_drafter_eagle3);
+    head_path = NULL;
+    assert_true(compared > 20 && entered > 10);
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     dense_path = test_folder_path("dense.gguf");
@@ -479,6 +578,7 @@ int main(void) {
         cmocka_unit_test(test_dense), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_families), cmocka_unit_test(test_context_ends), cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_steps), cmocka_unit_test(test_expects), cmocka_unit_test(test_no_token),
+        cmocka_unit_test(test_layers_see_trees),
     };
     return cmocka_run_group_tests_name("draft trees", tests, set_up, test_folder_end);
 }
