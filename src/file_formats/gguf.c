@@ -346,6 +346,29 @@ static void terminate_names(pi2_gguf_tensor *tensors, size_t count, uint8_t *hea
     }
 }
 
+/**
+ * Whether a name goes on behind ".gguf" as those of pieces do that a model's file was cut into for a store's limit:
+ * "x.gguf.part1of3", "x.gguf-split-a", "x.gguf.001". (Parts of a split model end in ".gguf" and are models.)
+ */
+static bool is_piece_name(const char *path) {
+    const char *ending = NULL;
+    for (const char *at = path; *at; at++) {
+        if (strncasecmp(at, ".gguf", 5) == 0) ending = at + 5;
+    }
+    if (!ending) return false;
+    const size_t digits = *ending == '.' ? strspn(ending + 1, "0123456789") : 0;
+    unsigned number, count;
+    int end = -1;
+    if (digits > 0 && ending[1 + digits] == '\0') return true;
+    if (sscanf(ending, ".part%5uof%5u%n", &number, &count, &end) == 2 && end > 0 && ending[end] == '\0') return true;
+    return strncmp(ending, "-split-", 7) == 0 && ending[7] >= 'a' && ending[7] <= 'z' && ending[8] == '\0';
+}
+
+/** What a reader does whose file ends too soon, or does not begin as a model does. */
+static const char *remedy(const char *path, const char *otherwise) {
+    return is_piece_name(path) ? "by its name it is a piece of a file: join all pieces into one with cat" : otherwise;
+}
+
 /** Turns offsets into absolute ones and checks that the file has the tensors' bytes. */
 static pi2_status place_tensors(header_parser *parser, pi2_gguf_tensor *tensors, size_t count) {
     const pi2_gguf_part *part = parser->part;
@@ -362,10 +385,13 @@ static pi2_status place_tensors(header_parser *parser, pi2_gguf_tensor *tensors,
                                        : tensor->file_offset + part->data_offset;
             return pi2_fail(PI2_ERR_FORMAT,
                             "%s: %s has %" PRIu64 " bytes at byte %" PRIu64 ", and the file ends at "
-                            "byte %" PRIu64 ": it is truncated: download it again",
-                            part->path, parser->subject, tensor->bytes, begin, part->bytes);
+                            "byte %" PRIu64 ": %s",
+                            part->path, parser->subject, tensor->bytes, begin, part->bytes,
+                            remedy(part->path, "it is truncated: download it again"));
         }
         tensor->file_offset += part->data_offset;
+        const uint64_t end = tensor->file_offset + tensor->bytes;
+        if (end > parser->part->data_end) parser->part->data_end = end;
     }
     return PI2_OK;
 }
@@ -390,9 +416,9 @@ static pi2_status refuse_magic(const header_parser *parser, const uint8_t *start
         }
     }
     return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: at byte 0: this is no GGUF file (it begins with %02x %02x %02x %02x): give "
-                    "the path of a .gguf model",
-                    parser->part->path, start[0], start[1], start[2], start[3]);
+                    "%s: at byte 0: this is no GGUF file (it begins with %02x %02x %02x %02x): %s",
+                    parser->part->path, start[0], start[1], start[2], start[3],
+                    remedy(parser->part->path, "give the path of a .gguf model"));
 }
 
 static pi2_status check_version(header_parser *parser, uint32_t version) {
@@ -486,6 +512,7 @@ static pi2_status parse_header(header_parser *parser, pi2_gguf *gguf, pi2_gguf_t
     part->header_hash = hash_header(part, table, parser->position);
     part->data_offset = (parser->position + (uint64_t)part->alignment - 1) / part->alignment *
                         part->alignment;
+    part->data_end = part->data_offset;
     pi2_growable_block_trim(&part->header, parser->position);
     if (tensor_count == 0) return PI2_OK;
     terminate_names(gguf->tensors + first, gguf->tensor_count - first, part->header.memory);
@@ -629,6 +656,13 @@ static pi2_status check_split_keys(const pi2_gguf *gguf, const pi2_gguf_table *t
     const char *path = gguf->parts[part_index].path;
     const uint64_t count = table_number_or(table, "split.count", part_count > 1 ? 0 : 1);
     const uint64_t number = table_number_or(table, "split.no", part_count > 1 ? UINT64_MAX : 0);
+    const pi2_gguf_part *part = &gguf->parts[part_index];
+    if (part_count == 1 && count > 1 && part->bytes > part->data_end + part->alignment + FIXED_HEADER_BYTES) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: more follows the first of the %" PRIu64 " parts of a split model, at byte %" PRIu64
+                        ": parts that were joined with cat are no model: get the parts again, each as a file",
+                        path, count, part->data_end);
+    }
     if (part_count == 1 && count > 1) {
         return pi2_fail(PI2_ERR_FORMAT,
                         "%s: this is one of the %" PRIu64 " parts of a split model, but its name does "

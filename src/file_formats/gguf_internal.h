@@ -19,7 +19,7 @@ typedef struct pi2_gguf_part {
     int64_t modified_ns;
     uint64_t header_bytes;     /* up to the padding before the tensors' data */
     uint64_t header_hash;      /* XXH3 64 of them */
-    uint64_t data_offset;
+    uint64_t data_offset, data_end; /* data_end: of the last tensor */
     uint32_t alignment;
     pi2_growable_block header; /* a private copy: tensor names are terminated in place */
 } pi2_gguf_part;

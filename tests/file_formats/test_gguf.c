@@ -523,6 +523,48 @@ static void test_split_model(void **state) {
     expect_split_refused("renamed.gguf", PI2_ERR_FORMAT, "one of the 2 parts");
 }
 
+/* Parts one behind the other, as cat joins them, are no model, and are not told to have lost their names. */
+static void test_split_model_joined(void **state) {
+    (void)state;
+    buffer joined = {.length = 0};
+    for (unsigned i = 0; i < 2; i++) {
+        write_part("part.gguf", i, 2, i ? "b" : "a", 2);
+        char *path = test_path(test_folder, "part.gguf");
+        size_t length;
+        uint8_t *bytes = test_file_read(path, &length);
+        put(&joined, bytes, length);
+        free(bytes), free(path);
+    }
+    char *path = test_path(test_folder, "joined.gguf");
+    test_file_write(path, joined.bytes, joined.length);
+    free(path);
+    expect_split_refused("joined.gguf", PI2_ERR_FORMAT, "parts that were joined with cat are no model");
+}
+
+/* A file that was cut into pieces for its size says by their names what they are; an unfinished download is none. */
+static void test_pieces_of_a_file(void **state) {
+    (void)state;
+    static const struct { const char *name; bool is_piece; } names[] = {
+        {"m.gguf.part1of2", true}, {"m.Q4_K_M.gguf-split-a", true}, {"m.gguf.001", true}, {"m.GGUF.part02of10", true},
+        {"m.gguf", false}, {"m.gguf.part", false}, {"m.gguf.part1of", false}, {"m.gguf.part1of2.tmp", false},
+        {"m.gguf-split-", false}, {"m.gguf-split-ab", false}, {"m.gguf.001x", false}, {"m.gguf.", false},
+        {"m.part1of2", false}, {"m.gguf-split-1", false},
+    };
+    static const char random_bytes[64] = "no model's beginning, but of the middle of its weights";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        write_part("whole.gguf", 0, 1, "a", 1);
+        char *whole = test_path(test_folder, "whole.gguf"), *path = test_path(test_folder, names[i].name);
+        size_t length;
+        uint8_t *bytes = test_file_read(whole, &length);
+        test_file_write(path, bytes, length - 1);
+        const char *joins = "join all pieces into one with cat";
+        expect_split_refused(names[i].name, PI2_ERR_FORMAT, names[i].is_piece ? joins : "it is truncated: download it");
+        test_file_write(path, random_bytes, sizeof random_bytes);
+        expect_split_refused(names[i].name, PI2_ERR_FORMAT, names[i].is_piece ? joins : "give the path of a .gguf");
+        free(bytes), free(whole), free(path);
+    }
+}
+
 /* "PWRI" of PowerInfer's files is as good as "GGUF", in all parts or in none; bytes like it are not. */
 static void test_powerinfer_magic(void **state) {
     (void)state;
@@ -682,6 +724,8 @@ int main(void) {
         cmocka_unit_test(test_every_changed_byte_is_survived),
         cmocka_unit_test(test_split_model),
         cmocka_unit_test(test_split_model_in_capitals),
+        cmocka_unit_test(test_split_model_joined),
+        cmocka_unit_test(test_pieces_of_a_file),
         cmocka_unit_test(test_powerinfer_magic),
         cmocka_unit_test(test_writer_is_read_back),
         cmocka_unit_test(test_put_string),
