@@ -85,6 +85,8 @@ typedef struct pi2_sampling {
                                 with forbid_end_tokens */
 } pi2_sampling;
 PI2_API void pi2_sampling_init(pi2_sampling *sampling);
+/** Puts into `sampling` what the model's makers advise in its file (general.sampling.*); the rest of it stays. */
+PI2_API void pi2_engine_advise_sampling(const pi2_engine *engine, pi2_sampling *sampling);
 
 /**
  * Makes a session. Its memory was counted when the engine was opened.

@@ -373,6 +373,7 @@ static int run(batch_state *state, pi2_engine_options *options) {
     if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
     if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK) return code;
+    pi2_cli_advise_sampling(state->engine, &state->defaults);
     state->defaults.forbid_end_tokens = settings->ignore_end;
     code = hash_subject(state);
     if (code == PI2_EXIT_OK) code = answer_with_scheduler(state);

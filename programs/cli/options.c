@@ -11,7 +11,7 @@
 #include "output.h"
 #include "powerinfer2/sizes.h"
 
-enum { LONGEST_NAME = 40, MAX_NAMES = 256 };
+enum { LONGEST_NAME = 40, MAX_NAMES = 256, MOST_GIVEN = 256 };
 
 /** The next spelling in "-m, --model": its length, and *names moved past it. 0 at the end. */
 size_t pi2_cli_next_name(const char **names, const char **name_out) {
@@ -159,6 +159,19 @@ static int set_texts(const char *name, const char *value, void *target) {
     return PI2_CLI_GO_ON;
 }
 
+static struct { const pi2_cli_option *rows[MOST_GIVEN]; size_t count; } given;
+
+static void note_given(const pi2_cli_option *option) {
+    if (!pi2_cli_was_given(option) && given.count < MOST_GIVEN) given.rows[given.count++] = option;
+}
+
+bool pi2_cli_was_given(const pi2_cli_option *option) {
+    for (size_t i = 0; i < given.count; i++) {
+        if (given.rows[i] == option) return true;
+    }
+    return false;
+}
+
 /** value is NULL for flags. `name` is how the user wrote the option. */
 static int set(const pi2_cli_option *option, const char *name, const char *value, void *settings) {
     void *target = (char *)settings + option->offset;
@@ -204,6 +217,7 @@ static int set_defaults(const pi2_cli_command *command) {
             const char *value = option->environment ? getenv(option->environment) : NULL;
             if (code == PI2_CLI_GO_ON && value && *value) {
                 code = set(option, option->environment, value, section->settings);
+                note_given(option);
             }
             if (code != PI2_CLI_GO_ON) return code;
         }
@@ -231,6 +245,7 @@ static int take(const pi2_cli_command *command, int argument_count, char **argum
     if (!option) return unknown_option(command, word);
     char name[LONGEST_NAME + 1];
     (void)snprintf(name, sizeof name, "%.*s", (int)length, word);
+    note_given(option);
     const char *next = *index + 1 < argument_count ? arguments[*index + 1] : NULL;
     const char *value = NULL;
     if (pi2_cli_takes_argument(option->kind)) {
@@ -268,6 +283,7 @@ static bool look_through(const pi2_cli_command *command, int argument_count, cha
 
 int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments) {
     if (look_through(command, argument_count, arguments)) return pi2_cli_print_help(command);
+    given.count = 0;
     int code = set_defaults(command);
     for (int i = 1; i < argument_count && code == PI2_CLI_GO_ON; i++) {
         if (arguments[i][0] != '-') {

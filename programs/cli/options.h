@@ -69,6 +69,9 @@ enum { PI2_CLI_GO_ON = -1 };
  */
 int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments);
 
+/** Whether the last pi2_cli_parse() found this row on the command line, or its variable in the environment. */
+bool pi2_cli_was_given(const pi2_cli_option *option);
+
 /** Whether an option of this kind is followed by its argument. */
 bool pi2_cli_takes_argument(pi2_cli_kind kind);
 

@@ -304,6 +304,7 @@ static int open_engine(run_state *state) {
     code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
     state->opened = options;
+    pi2_cli_advise_sampling(state->engine, &state->chosen);
     code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK || state->settings.parallel > 1) return code; /* the scheduler has the sessions */
     const pi2_sampling sampling = sampling_of(state);

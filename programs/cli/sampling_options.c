@@ -14,7 +14,8 @@ static const pi2_cli_option sampling_options[] = {
     {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed of each answer; -1: another one each time.",
      NULL, -1, UINT32_MAX},
     {"--temp, --temperature", "X", PI2_CLI_NUMBER, SAMPLING(temperature), "0.8",
-     "Temperature; 0: always the likeliest token.", NULL, -1000, 1000},
+     "Temperature; 0: always the likeliest token. What a model's file advises goes before this default and the next "
+     "ones.", NULL, -1000, 1000},
     {"--top-k", "N", PI2_CLI_INTEGER, SAMPLING(top_k), "40", "Chooses among the N likeliest tokens; 0: all.", NULL, 0,
      INT32_MAX},
     {"--top-p", "X", PI2_CLI_NUMBER, SAMPLING(top_p), "0.95",
@@ -101,4 +102,24 @@ int pi2_cli_fill_sampling(pi2_cli_sampling_settings *settings, pi2_sampling *sam
     sampling->frequency_penalty = (float)settings->frequency_penalty;
     sampling->seed = settings->seed < 0 ? UINT32_MAX : (uint32_t)settings->seed;
     return fill_biases(settings, sampling);
+}
+
+static bool is_given(size_t offset) {
+    for (size_t i = 0; i < sizeof sampling_options / sizeof sampling_options[0]; i++) {
+        if (sampling_options[i].offset == offset) return pi2_cli_was_given(&sampling_options[i]);
+    }
+    return false;
+}
+
+void pi2_cli_advise_sampling(const pi2_engine *engine, pi2_sampling *sampling) {
+    const pi2_sampling asked = *sampling;
+    pi2_engine_advise_sampling(engine, sampling);
+    if (is_given(SAMPLING(temperature))) sampling->temperature = asked.temperature;
+    if (is_given(SAMPLING(top_k))) sampling->top_k = asked.top_k;
+    if (is_given(SAMPLING(top_p))) sampling->top_p = asked.top_p;
+    if (is_given(SAMPLING(min_p))) sampling->min_p = asked.min_p;
+    if (is_given(SAMPLING(xtc_probability))) sampling->xtc_probability = asked.xtc_probability;
+    if (is_given(SAMPLING(xtc_threshold))) sampling->xtc_threshold = asked.xtc_threshold;
+    if (is_given(SAMPLING(repeat_penalty))) sampling->repeat_penalty = asked.repeat_penalty;
+    if (is_given(SAMPLING(repeat_last_n))) sampling->repeat_last_n = asked.repeat_last_n;
 }

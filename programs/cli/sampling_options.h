@@ -16,5 +16,7 @@ typedef struct pi2_cli_sampling_settings {
 pi2_cli_section pi2_cli_sampling_section(pi2_cli_sampling_settings *settings);
 /** Fills in what was asked for; biases lie in the settings. Returns PI2_EXIT_OK, or the code behind its message. */
 int pi2_cli_fill_sampling(pi2_cli_sampling_settings *settings, pi2_sampling *sampling);
+/** Puts what the model's file advises into what was filled in, but for what the user gave. */
+void pi2_cli_advise_sampling(const pi2_engine *engine, pi2_sampling *sampling);
 
 #endif

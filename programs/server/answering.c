@@ -18,7 +18,8 @@ pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect) 
     reply->created = (int64_t)time(NULL);
     reply->begin_ns = reply->last_ns = pi2_cli_now_ns();
     reply->open_block = -1;
-    pi2_job_init(&reply->job, &exchange->server->settings->sampling);
+    const pi2_sampling sampling = pi2_exchange_sampling(exchange);
+    pi2_job_init(&reply->job, &sampling);
     reply->job.limit = exchange->server->settings->limit;
     exchange->reply = reply;
     return reply;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/json_bounds.h"
+#include "cli/sampling_options.h"
 
 const char *pi2_error_type(pi2_status status, unsigned *http_status_out) {
     unsigned http_status = MHD_HTTP_INTERNAL_SERVER_ERROR;
@@ -170,4 +171,10 @@ uint64_t pi2_exchange_deadline(const pi2_exchange *exchange) {
 void pi2_exchange_id(pi2_exchange *exchange, const char *prefix, char id[64]) {
     (void)snprintf(id, 64, "%s%016llx%08x", prefix, (unsigned long long)exchange->server->id_seed,
                    (unsigned)exchange->server->next_id++);
+}
+
+pi2_sampling pi2_exchange_sampling(const pi2_exchange *exchange) {
+    pi2_sampling sampling = exchange->server->settings->sampling;
+    if (exchange->server->engine) pi2_cli_advise_sampling(exchange->server->engine, &sampling);
+    return sampling;
 }

@@ -93,6 +93,8 @@ enum MHD_Result pi2_exchange_send(pi2_exchange *exchange, unsigned status, struc
 
 /** Whether there is a model to tell of. */
 bool pi2_exchange_sees_model(const pi2_exchange *exchange);
+/** How tokens are drawn where the request does not say: as the server's options say, or the model's file. */
+pi2_sampling pi2_exchange_sampling(const pi2_exchange *exchange);
 /** Gets what its route needs of the models. False: an error was sent, and *result_out says whether. */
 bool pi2_exchange_take_model(pi2_exchange *exchange, enum MHD_Result *result_out);
 /** Once nothing of the reply needs it any more; where it has none nothing happens. */

@@ -31,7 +31,7 @@ typedef struct pi2_server_settings {
     unsigned timeout_seconds;      /* without a byte from or to a client */
     unsigned request_seconds;      /* from a request's headers to the end of its answer; 0: as long as it takes */
     size_t body_bytes;             /* of one request at most, and of all together that are read at a time */
-    pi2_sampling sampling;         /* where a request does not say otherwise */
+    pi2_sampling sampling;         /* as asked for; pi2_exchange_sampling() is what a request begins with */
     int64_t limit;                 /* tokens of an answer where a request does not say; negative: none */
 } pi2_server_settings;
 

@@ -128,16 +128,16 @@ enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
                                                                   "build_info", "powerinfer2 " PI2_VERSION));
     }
     const pi2_engine_report *report = report_of(exchange);
-    const pi2_sampling *sampling = &exchange->server->settings->sampling;
+    const pi2_sampling sampling = pi2_exchange_sampling(exchange);
     json_t *params = json_pack(
         "{s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:f, s:f, s:I}", "temperature",
-        (double)sampling->temperature, "top_k", (int)sampling->top_k, "top_p", (double)sampling->top_p, "min_p",
-        (double)sampling->min_p, "typical_p", (double)sampling->typical_p, "top_n_sigma",
-        (double)sampling->top_n_sigma, "xtc_probability", (double)sampling->xtc_probability, "xtc_threshold",
-        (double)sampling->xtc_threshold, "dynatemp_range", (double)sampling->dynamic_range, "dynatemp_exponent",
-        (double)sampling->dynamic_exponent, "repeat_penalty", (double)sampling->repeat_penalty, "repeat_last_n",
-        (int)sampling->repeat_last_n, "presence_penalty", (double)sampling->presence_penalty, "frequency_penalty",
-        (double)sampling->frequency_penalty, "n_predict", (json_int_t)exchange->server->settings->limit);
+        (double)sampling.temperature, "top_k", (int)sampling.top_k, "top_p", (double)sampling.top_p, "min_p",
+        (double)sampling.min_p, "typical_p", (double)sampling.typical_p, "top_n_sigma",
+        (double)sampling.top_n_sigma, "xtc_probability", (double)sampling.xtc_probability, "xtc_threshold",
+        (double)sampling.xtc_threshold, "dynatemp_range", (double)sampling.dynamic_range, "dynatemp_exponent",
+        (double)sampling.dynamic_exponent, "repeat_penalty", (double)sampling.repeat_penalty, "repeat_last_n",
+        (int)sampling.repeat_last_n, "presence_penalty", (double)sampling.presence_penalty, "frequency_penalty",
+        (double)sampling.frequency_penalty, "n_predict", (json_int_t)exchange->server->settings->limit);
     json_t *memory = json_pack(
         "{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "budget_bytes", (json_int_t)report->budget_bytes,
         "budget_reason", text_json(report->budget_reason), "weight_bytes", (json_int_t)report->weight_bytes,

@@ -285,7 +285,8 @@ class Engine:
     # ---- sessions ----
 
     def session(self, **sampling: Any) -> "Session":
-        """A timeline of its own. sampling: temperature, top_k, top_p, min_p, seed, ...: pi2_sampling of session.h."""
+        """A timeline of its own. sampling: temperature, top_k, top_p, min_p, seed, ...: pi2_sampling of session.h;
+        what is not named is as the model's file advises (general.sampling.*), or pi2_sampling_init()'s."""
         return Session(self, sampling)
 
 
@@ -303,9 +304,11 @@ def _take_text(pointer: Any, length: int) -> str:
         _free(pointer)
 
 
-def _sampling(named: Mapping[str, Any]) -> Any:
+def _sampling(named: Mapping[str, Any], advisor: Any = None) -> Any:
     made = ffi.new("pi2_sampling *")
     lib.pi2_sampling_init(made)
+    if advisor is not None:
+        lib.pi2_engine_advise_sampling(advisor, made)
     known = {name for name, _ in ffi.typeof("pi2_sampling").fields}
     for name, value in named.items():
         if name not in known:
@@ -321,10 +324,10 @@ class Session:
         self._engine = engine
         self._held: List[int] = []  # tokens of the timeline
         self._is_stopped = False
-        chosen = _sampling(sampling)
         out = ffi.new("pi2_session **")
 
         def make(handle: Any) -> None:
+            chosen = _sampling(sampling, handle)
             if origin is None:
                 check(lib.pi2_session_create(handle, chosen, out))
             else:
@@ -448,7 +451,8 @@ class Session:
 
     def set_sampling(self, **sampling: Any) -> None:
         """Of the answers that begin from now on; what is not named has its default."""
-        self._call(lambda handle: check(lib.pi2_session_set_sampling(handle, _sampling(sampling))))
+        self._call(lambda handle: check(lib.pi2_session_set_sampling(
+            handle, _sampling(sampling, self._engine._handle))))
 
     def generate(self, prompt: Union[str, Sequence[int]], *, max_tokens: Optional[int] = None,
                  stop: Sequence[str] = (), special: bool = False) -> "Answer":

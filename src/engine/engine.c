@@ -251,6 +251,7 @@ pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf) {
 /* A trace that cannot be is refused before anything that takes long, such as a cluster file that is made. */
 static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
     PI2_TRY(pi2_planned_run_open(options, &engine->run, gguf));
+    PI2_TRY(pi2_advised_sampling_read(*gguf, &engine->advised));
     PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_planned_run_settle(&engine->run, true, engine->traces.run, gguf));
     engine->claimed_bytes = pi2_run_plan_claim_bytes(&engine->run.plan); /* a draft model's too */
@@ -347,6 +348,10 @@ void pi2_engine_close(pi2_engine *engine) {
     (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */
     pi2_planned_run_close(&engine->run);
     free(engine);
+}
+
+void pi2_engine_advise_sampling(const pi2_engine *engine, pi2_sampling *sampling) {
+    pi2_advised_sampling_apply(&engine->advised, sampling);
 }
 
 const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { return &engine->run.report; }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/advised_sampling.h"
 #include "engine/draft_times.h"
 #include "engine/memory_relief.h"
 #include "engine/next_table_file.h"
@@ -48,6 +49,7 @@ struct pi2_engine {
     pi2_planned_run run;            /* what it was opened from */
     pi2_engine_pages memory;
     pi2_engine_traces traces;
+    pi2_advised_sampling advised;   /* by the model's file */
     pi2_team *team;                 /* the process's of so many threads, where others are open */
     pi2_engine *draft;              /* guesses for this one; NULL: none */
     pi2_next_table *next_table;     /* guesses of its sessions are made of it; NULL: none */

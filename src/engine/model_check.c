@@ -7,6 +7,7 @@
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "chat_template/chat_template.h"
+#include "engine/advised_sampling.h"
 
 /* A string is absent, or is one. */
 static pi2_status check_string(const pi2_gguf *gguf, const char *key) {
@@ -30,6 +31,7 @@ pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_to
     if (status == PI2_OK) status = pi2_tokenizer_create(gguf, &tokenizer);
     if (status == PI2_OK) status = check_vocabulary(gguf, tokenizer, rows);
     if (status == PI2_OK) status = check_string(gguf, "general.name");
+    if (status == PI2_OK) status = pi2_advised_sampling_read(gguf, &(pi2_advised_sampling){ .fields = 0 });
     if (status == PI2_OK) status = check_string(gguf, "tokenizer.chat_template");
     if (status == PI2_OK && model_out) status = pi2_model_create(gguf, model_out);
     if (status == PI2_OK && tokenizer_out) *tokenizer_out = tokenizer;

@@ -87,6 +87,8 @@ pi2_status pi2_gguf_u32(const pi2_gguf *gguf, const char *key, uint32_t *value_o
 pi2_status pi2_gguf_u32_or(const pi2_gguf *gguf, const char *key, uint32_t fallback, uint32_t *value_out);
 pi2_status pi2_gguf_u64_or(const pi2_gguf *gguf, const char *key, uint64_t fallback, uint64_t *value_out);
 pi2_status pi2_gguf_f32_or(const pi2_gguf *gguf, const char *key, float fallback, float *value_out);
+/** An integer or float of any width and sign. */
+pi2_status pi2_gguf_number_or(const pi2_gguf *gguf, const char *key, double fallback, double *value_out);
 pi2_status pi2_gguf_bool_or(const pi2_gguf *gguf, const char *key, bool fallback, bool *value_out);
 pi2_status pi2_gguf_string_get(const pi2_gguf *gguf, const char *key, pi2_gguf_string *value_out);
 

@@ -162,6 +162,18 @@ pi2_status pi2_gguf_f32_or(const pi2_gguf *gguf, const char *key, float fallback
     return PI2_OK;
 }
 
+pi2_status pi2_gguf_number_or(const pi2_gguf *gguf, const char *key, double fallback, double *value_out) {
+    const pi2_gguf_entry *entry = pi2_gguf_table_find(&gguf->table, key);
+    *value_out = fallback;
+    if (!entry) return PI2_OK;
+    if (entry->value_type == PI2_GGUF_F32) *value_out = (double)pi2_load_le_f32(entry->value);
+    else if (entry->value_type == PI2_GGUF_F64) *value_out = pi2_load_le_f64(entry->value);
+    else if (is_signed(entry->value_type)) *value_out = (double)(int64_t)load_integer(entry->value, entry->value_type);
+    else if (is_integer(entry->value_type)) *value_out = (double)load_integer(entry->value, entry->value_type);
+    else return fail_type(gguf, entry, key, "a number");
+    return PI2_OK;
+}
+
 pi2_status pi2_gguf_bool_or(const pi2_gguf *gguf, const char *key, bool fallback,
                             bool *value_out) {
     const pi2_gguf_entry *entry = pi2_gguf_table_find(&gguf->table, key);

@@ -100,6 +100,14 @@ def check_switching(server, wanted):
     check(server.metric("powerinfer2:model_loads_total") > 2, "the models did not change")
 
 
+def check_advice(server):
+    """How tokens are drawn is as the file of the model in memory advises; of another that advises nothing, as always."""
+    for model, top_k in (("b", 17), ("a", 40), ("b", 17)):
+        server.post("/v1/completions", body(model, "x"))
+        params = get(server, "/props")[1]["default_generation_settings"]["params"]
+        check(params["top_k"] == top_k, f"/props of {model}: {params}")
+
+
 def post_bytes(path, fields):
     data = json.dumps(fields)
     return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n{data}".encode()
@@ -290,6 +298,7 @@ def serve_models():
         check_names(server)
         check_damaged(server)
         check_switching(server, wanted)
+        check_advice(server)
         check_turns(server, wanted)
         check_time_of_answer(server)
     check_idle()

@@ -6,7 +6,7 @@
 command -v python3 >/dev/null || { echo "no python3, which is the client here"; exit 77; }
 
 tiny a layers=2 context=8192
-tiny b layers=4 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=8192 type=Q8_0
+tiny b layers=4 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=8192 type=Q8_0 advises=top_k:17
 mkdir "$folder/models" "$folder/models/d.gguf" "$folder/empty"
 mv "$folder/a.gguf" "$folder/models"
 ln -s ../b.gguf "$folder/models/b.gguf"

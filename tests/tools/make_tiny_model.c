@@ -2,6 +2,7 @@
  * make_tiny_model.c: writes a small random model for the shell tests.
  *
  *   make_tiny_model out.gguf layers=4 embedding=256 type=Q4_K vocabulary=spm seed=7
+ *   make_tiny_model out.gguf advises=temp:0 advises=top_p:0.5     general.sampling.temp and so on
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,28 @@ static bool set_sparsity(pi2_tiny_model_options *options, const char *value) {
     return *value && !*end;
 }
 
+enum { MOST_ADVICE = 8 };
+static struct { char key[64]; float value; } advice[MOST_ADVICE];
+static size_t advice_count;
+
+static bool add_advice(const char *text) {
+    const char *colon = strchr(text, ':');
+    char *end = NULL;
+    if (!colon || colon - text > 30 || advice_count == MOST_ADVICE) return false;
+    (void)snprintf(advice[advice_count].key, sizeof advice[0].key, "general.sampling.%.*s", (int)(colon - text), text);
+    advice[advice_count++].value = strtof(colon + 1, &end);
+    return end != colon + 1 && !*end;
+}
+
+static int write_model(const pi2_tiny_model_options *options, const char *path) {
+    pi2_gguf_builder builder;
+    pi2_tiny_model_build(options, &builder);
+    for (size_t i = 0; i < advice_count; i++) pi2_gguf_builder_f32(&builder, advice[i].key, advice[i].value);
+    const int error = pi2_gguf_builder_write(&builder, path);
+    pi2_gguf_builder_free(&builder);
+    return error;
+}
+
 static bool set_option(pi2_tiny_model_options *options, const char *key, const char *value) {
     if (strcmp(key, "architecture") == 0) options->architecture = value;
     else if (strcmp(key, "activation") == 0) options->ffn_activation = value;
@@ -108,6 +131,7 @@ static bool set_option(pi2_tiny_model_options *options, const char *key, const c
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "spm") == 0) options->vocabulary = PI2_TINY_SPM;
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "bpe") == 0) options->vocabulary = PI2_TINY_BPE;
     else if (strcmp(key, "sparsity") == 0) return set_sparsity(options, value);
+    else if (strcmp(key, "advises") == 0) return add_advice(value);
     else return set_type(options, key, value) || set_number(options, key, value);
     return true;
 }
@@ -126,7 +150,7 @@ int main(int argument_count, char **arguments) {
         (void)snprintf(key, sizeof key, "%.*s", (int)(equals - arguments[i]), arguments[i]);
         if (!set_option(&options, key, equals + 1)) return fail(arguments[i]);
     }
-    const int error = pi2_tiny_model_write(&options, arguments[1]);
+    const int error = write_model(&options, arguments[1]);
     if (error) (void)fprintf(stderr, "make_tiny_model: %s: %s\n", arguments[1], strerror(error));
     return error ? 1 : 0;
 }
