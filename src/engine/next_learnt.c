@@ -11,8 +11,8 @@ static uint32_t place_of(int32_t token) { return ((uint32_t)token * 2654435761u)
 _Static_assert(PI2_LEARNT_TOKENS == 1 << 10, "the hash has as many bits");
 
 static float block_largest(const float *logits, uint32_t count) {
-    float largest = logits[0];
-    for (uint32_t i = 1; i < count; i++) largest = logits[i] > largest ? logits[i] : largest;
+    float largest = -INFINITY; /* what is no number is none */
+    for (uint32_t i = 0; i < count; i++) largest = logits[i] > largest ? logits[i] : largest;
     return largest;
 }
 
@@ -54,10 +54,9 @@ static void write_row(pi2_next_row *row, const float *values, const uint32_t *id
     }
 }
 
-void pi2_next_learn(pi2_next_learnt *learnt, int32_t token, const float *logits, uint32_t count) {
+uint32_t pi2_next_likeliest(const float *logits, uint32_t count, float *values, uint32_t *ids) {
     const float threshold = threshold_of(logits, count);
-    float values[PI2_LEARNT_WIDTH];
-    uint32_t ids[PI2_LEARNT_WIDTH], found = 0;
+    uint32_t found = 0;
     for (uint32_t at = 0; at < count; at += BLOCK) {
         const uint32_t length = count - at < BLOCK ? count - at : BLOCK;
         if (block_largest(logits + at, length) < threshold) continue;
@@ -66,6 +65,13 @@ void pi2_next_learn(pi2_next_learnt *learnt, int32_t token, const float *logits,
             found = insert(values, ids, found, logits[i], i);
         }
     }
+    return found;
+}
+
+void pi2_next_learn(pi2_next_learnt *learnt, int32_t token, const float *logits, uint32_t count) {
+    float values[PI2_LEARNT_WIDTH];
+    uint32_t ids[PI2_LEARNT_WIDTH];
+    const uint32_t found = pi2_next_likeliest(logits, count, values, ids);
     pi2_next_row *row = &learnt->rows[place_of(token)];
     row->token = token + 1;
     write_row(row, values, ids, found);

@@ -21,6 +21,11 @@ typedef struct pi2_next_learnt {
     pi2_next_row rows[PI2_LEARNT_TOKENS];
 } pi2_next_learnt;
 
+/**
+ * The largest logits, the largest first, and whose they are; of equal ones the lower id is first. What is no number is
+ * left out. logits [count]; values, ids [PI2_LEARNT_WIDTH]. Returns how many there are.
+ */
+uint32_t pi2_next_likeliest(const float *logits, uint32_t count, float *values, uint32_t *ids);
 /** Takes the likeliest tokens behind this one. logits [count] */
 void pi2_next_learn(pi2_next_learnt *learnt, int32_t token, const float *logits, uint32_t count);
 /** Its entries [PI2_LEARNT_WIDTH]; NULL: nothing is known. */

@@ -13,11 +13,12 @@
 #include "base/little_endian.h"
 #include "base/output_file.h"
 #include "base/whole_file.h"
+#include "engine/next_learnt.h"
 #include "engine/session_internal.h"
 
 enum { HEADER_BYTES = PI2_NEXT_HEADER_BYTES, AT_HASH = PI2_NEXT_AT_HASH, AT_CHECKSUM = 16,
        AT_COUNT = PI2_NEXT_AT_COUNT, AT_WIDTH = 28, ENTRY_BYTES = 4,
-       MOST_TOKENS = 1 << 22, MOST_WIDTH = 32, WIDTH = 16 };
+       MOST_TOKENS = 1 << 22, MOST_WIDTH = 32, WIDTH = PI2_LEARNT_WIDTH };
 
 static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'X', 'T', '2' };
 #define LEAST_LOGIT (-80.0) /* so far below the best one a token's chance is nothing */
@@ -147,24 +148,20 @@ typedef struct table_maker {
     uint32_t *entries;          /* [count][WIDTH] */
 } table_maker;
 
-/* The likeliest tokens by their logits; of equal ones the lower id is first. */
+/* The likeliest tokens, with their chances among all. */
 static void list_likeliest(const float *logits, uint32_t count, uint32_t *entries) {
-    uint32_t ids[WIDTH], found = 0;
+    float values[WIDTH];
+    uint32_t ids[WIDTH];
+    const uint32_t found = pi2_next_likeliest(logits, count, values, ids);
     double sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (logits[i] != logits[i] || (found == WIDTH && !(logits[i] > logits[ids[WIDTH - 1]]))) continue;
-        uint32_t at = found < WIDTH ? found++ : WIDTH - 1;
-        for (; at > 0 && logits[ids[at - 1]] < logits[i]; at--) ids[at] = ids[at - 1];
-        ids[at] = i;
-    }
     for (uint32_t i = 0; i < count && found; i++) {
-        const double below = (double)logits[i] - (double)logits[ids[0]];
+        const double below = (double)logits[i] - (double)values[0];
         if (below > LEAST_LOGIT) sum += exp(below);
     }
     for (uint32_t i = 0; i < WIDTH; i++) entries[i] = PI2_NO_NEXT;
     if (!isfinite(sum)) return;
     for (uint32_t i = 0; i < found; i++) {
-        const double below = (double)logits[ids[0]] - (double)logits[ids[i]] + log(sum);
+        const double below = (double)values[0] - (double)values[i] + log(sum);
         const double steps = below / log(2) * PI2_NEXT_STEPS + 0.5;
         const uint32_t most = UINT32_MAX >> PI2_NEXT_ID_BITS;
         entries[i] = ids[i] | (steps < most ? (uint32_t)steps : most) << PI2_NEXT_ID_BITS;

@@ -89,6 +89,22 @@ static void what_is_no_number_is_no_guess(void **state) {
     for (uint32_t i = 0; i < PI2_LEARNT_WIDTH; i++) assert_int_equal(pi2_next_find(&learnt, 3)[i], PI2_NO_NEXT);
 }
 
+/* Of equal logits the lower id is first; what is no number hides nothing, wherever in the row it stands. */
+static void the_likeliest_are_listed(void **state) {
+    (void)state;
+    float values[PI2_LEARNT_WIDTH];
+    uint32_t ids[PI2_LEARNT_WIDTH];
+    for (uint32_t i = 0; i < 2000; i++) logits[i] = i % 64 == 0 ? NAN : 0.0f;
+    logits[1999] = logits[130] = 2.0f;
+    logits[1] = 1.0f;
+    assert_int_equal(pi2_next_likeliest(logits, 2000, values, ids), PI2_LEARNT_WIDTH);
+    static const uint32_t wanted[] = { 130, 1999, 1, 2, 3 };
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        assert_int_equal(ids[i], wanted[i]);
+        assert_true(values[i] == logits[wanted[i]]);
+    }
+}
+
 static void a_token_finds_its_own_row(void **state) {
     (void)state;
     memset(&learnt, 0, sizeof learnt);
@@ -134,7 +150,8 @@ static void chances_go_where_the_text_goes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_likeliest_are_kept), cmocka_unit_test(what_is_no_number_is_no_guess),
-        cmocka_unit_test(a_token_finds_its_own_row), cmocka_unit_test(chances_go_where_the_text_goes),
+        cmocka_unit_test(the_likeliest_are_listed), cmocka_unit_test(a_token_finds_its_own_row),
+        cmocka_unit_test(chances_go_where_the_text_goes),
     };
     return cmocka_run_group_tests_name("what logits named lately", tests, NULL, NULL);
 }
