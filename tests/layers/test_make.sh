@@ -29,6 +29,12 @@ for name in PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS; do
         told "$name=a\$|(b) \$5") || true
     [ "$told" = 'a$|(b) $5 and a$|(b) $5' ] || wrong "make changes $name: '$told'"
 done
+# Where things are installed has either name, and the environment says nothing: it may have a PREFIX for others.
+for said in prefix=/x PREFIX=/x "prefix=/x PREFIX=/y"; do
+    # shellcheck disable=SC2086 # the list is meant to be split
+    make -s -C "$root" help $said | grep "into prefix=/x " >/dev/null || wrong "make $said installs elsewhere"
+done
+PREFIX=/y make -s -C "$root" help | grep "into prefix=/usr/local " >/dev/null || wrong "make takes PREFIX of the environment"
 changed=$(mktemp)
 trap 'rm -f "$changed"' EXIT
 mutant='' file=''
