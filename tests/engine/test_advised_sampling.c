@@ -29,7 +29,7 @@ static void add_number(pi2_gguf_builder *builder, const char *key, uint32_t type
     builder->entry_count++;
 }
 
-static pi2_status read_one(const char *key, uint32_t type, double value, pi2_sampling *sampling) {
+static pi2_status read_into(const char *key, uint32_t type, double value, pi2_sampling *sampling) {
     pi2_gguf_builder builder;
     pi2_gguf *gguf;
     pi2_advised_sampling advised;
@@ -41,12 +41,16 @@ static pi2_status read_one(const char *key, uint32_t type, double value, pi2_sam
     assert_int_equal(pi2_gguf_builder_write(&builder, path), 0);
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
     const pi2_status status = pi2_advised_sampling_read(gguf, &advised);
-    pi2_sampling_init(sampling);
     if (status == PI2_OK) pi2_advised_sampling_apply(&advised, sampling);
     pi2_gguf_close(gguf);
     pi2_gguf_builder_free(&builder);
     free(path);
     return status;
+}
+
+static pi2_status read_one(const char *key, uint32_t type, double value, pi2_sampling *sampling) {
+    pi2_sampling_init(sampling);
+    return read_into(key, type, value, sampling);
 }
 
 /* Every key changes its own field, in every type of number, and no other one. */
@@ -79,6 +83,19 @@ static void test_each_key(void **state) {
             }
         }
     }
+}
+
+/* What the file leaves out stays as it is, whatever that is. */
+static void test_rest_stays(void **state) {
+    (void)state;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 3.0f;
+    sampling.repeat_last_n = 5;
+    assert_int_equal(read_into("general.sampling.top_k", I32, 9, &sampling), PI2_OK);
+    assert_int_equal(sampling.top_k, 9);
+    assert_true(sampling.temperature == 3.0f);
+    assert_int_equal(sampling.repeat_last_n, 5);
 }
 
 static void test_edges(void **state) {
@@ -119,6 +136,7 @@ static void test_wrong_values(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_key),
+        cmocka_unit_test(test_rest_stays),
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_wrong_values),
     };
