@@ -4,20 +4,16 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "answer_options.h"
 #include "batch_file.h"
 #include "commands.h"
-#include "draft_options.h"
-#include "engine_options.h"
-#include "guard_report.h"
 #include "json_bounds.h"
 #include "machine_profile_cli.h"
 #include "output.h"
 #include "powerinfer2/generate.h"
 #include "powerinfer2/identity.h"
 #include "powerinfer2/sizes.h"
-#include "prompt_cache_options.h"
 #include "request_fields.h"
-#include "sampling_options.h"
 #include "scheduler.h"
 #include "signals.h"
 #include "template_file.h"
@@ -72,14 +68,8 @@ typedef struct batch_line {
 
 typedef struct batch_state {
     batch_settings settings;
-    pi2_cli_model_settings model;
-    pi2_cli_size_settings size;
-    pi2_cli_sampling_settings sampling;
-    pi2_cli_draft_settings draft;
-    pi2_cli_prompt_cache_settings prompt_cache;
+    pi2_cli_answer_settings asked;
     pi2_prompt_cache *cache; /* NULL: none */
-    pi2_cli_guard_settings guard;
-    pi2_cli_trace_settings trace;
     char *chat_template;
     pi2_engine *engine;
     pi2_scheduler *scheduler;
@@ -353,13 +343,13 @@ static int hash_subject(batch_state *state) {
 
 static int run(batch_state *state, pi2_engine_options *options) {
     const batch_settings *settings = &state->settings;
-    const size_t line_bytes = pi2_json_text_bytes(state->size.memory);
+    const size_t line_bytes = pi2_json_text_bytes(state->asked.size.memory);
     if (!settings->prompts) return pi2_cli_usage_error("batch: no prompts: give a file with -f");
     if (settings->raw && (settings->system || settings->chat_template || settings->template_kwargs)) {
         return pi2_cli_usage_error("batch: --raw leaves the chat template out: leave its options and -sys out too");
     }
-    int code = pi2_cli_fill_sampling(&state->sampling, &state->defaults);
-    if (code == PI2_EXIT_OK) code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    int code = pi2_cli_fill_sampling(&state->asked.sampling, &state->defaults);
+    if (code == PI2_EXIT_OK) code = pi2_cli_fill_prompt_cache_options(&state->asked.prompt_cache, options);
     if (code == PI2_EXIT_OK) code = pi2_cli_lines_open(&state->lines, settings->prompts, line_bytes);
     const char *const inputs[] = {settings->prompts, options->model_path, NULL};
     if (code == PI2_EXIT_OK) code = pi2_cli_results_open(&state->results, settings->output, inputs);
@@ -370,8 +360,8 @@ static int run(batch_state *state, pi2_engine_options *options) {
     options->input_paths = inputs;
     pi2_cli_catch_signals();
     code = pi2_cli_refresh_disk(options);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->asked.guard, options, &state->engine);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->asked.prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_advise_sampling(state->engine, &state->defaults);
     state->defaults.forbid_end_tokens = settings->ignore_end;
@@ -383,16 +373,9 @@ static int run(batch_state *state, pi2_engine_options *options) {
 
 int pi2_cli_batch(int argument_count, char **arguments) {
     static batch_state state;
-    const pi2_cli_section sections[] = {
-        {"Prompts and answers", batch_options, sizeof batch_options / sizeof batch_options[0], &state.settings},
-        pi2_cli_model_section(&state.model),
-        pi2_cli_size_section(&state.size),
-        pi2_cli_sampling_section(&state.sampling),
-        pi2_cli_draft_section(&state.draft),
-        pi2_cli_prompt_cache_section(&state.prompt_cache),
-        pi2_cli_guard_section(&state.guard),
-        pi2_cli_trace_section(&state.trace),
-        pi2_cli_no_effect_section()};
+    pi2_cli_section sections[1 + PI2_CLI_ANSWER_SECTIONS] = {
+        {"Prompts and answers", batch_options, sizeof batch_options / sizeof batch_options[0], &state.settings}};
+    pi2_cli_answer_sections(&state.asked, sections + 1);
     const pi2_cli_command command = {
         "batch", "-m MODEL -f PROMPTS.jsonl [-o RESULTS.jsonl] [options]",
         "Answers many prompts, some at a time, each as 'run' answers it alone. Results come in the order of the "
@@ -400,10 +383,10 @@ int pi2_cli_batch(int argument_count, char **arguments) {
         "kill, loses only what was not written: the same command goes on.",
         sections, sizeof sections / sizeof sections[0]};
     pi2_engine_options options;
-    int code = pi2_cli_parse_run(&command, argument_count, arguments, &state.model, &state.size, &options);
+    int code = pi2_cli_parse_run(&command, argument_count, arguments, &state.asked.model, &state.asked.size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_trace_options(&state.trace, &options);
-    pi2_cli_fill_draft_options(&state.draft, &options);
+    pi2_cli_fill_trace_options(&state.asked.trace, &options);
+    pi2_cli_fill_draft_options(&state.asked.draft, &options);
     options.chat_template_kwargs = state.settings.template_kwargs;
     options.identifies_weights = true;
     code = pi2_cli_read_template(state.settings.chat_template, &state.chat_template, &options.chat_template);

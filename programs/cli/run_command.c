@@ -3,23 +3,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "answer_options.h"
 #include "chat.h"
 #include "commands.h"
-#include "draft_options.h"
 #include "machine_profile_cli.h"
-#include "engine_options.h"
 #include "generation.h"
 #include "grammar_options.h"
-#include "guard_report.h"
 #include "mode_choice.h"
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/cache_replay.h"
 #include "powerinfer2/identity.h"
 #include "prediction_report.h"
-#include "prompt_cache_options.h"
 #include "samples.h"
-#include "sampling_options.h"
 #include "scheduler.h"
 #include "signals.h"
 #include "template_file.h"
@@ -89,16 +85,10 @@ static const pi2_cli_option run_options[] = {
 /** Everything that a run needs; text pointers are malloc'd. */
 typedef struct run_state {
     run_settings settings;
-    pi2_cli_sampling_settings sampling;
     pi2_sampling chosen; /* what those say */
     pi2_cli_grammar_settings grammar_settings;
     pi2_grammar *grammar;
-    pi2_cli_model_settings model;
-    pi2_cli_size_settings size;
-    pi2_cli_trace_settings trace;
-    pi2_cli_guard_settings guard;
-    pi2_cli_prompt_cache_settings prompt_cache;
-    pi2_cli_draft_settings draft;
+    pi2_cli_answer_settings asked;
     pi2_engine_options opened; /* what the engine was opened with */
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
@@ -275,15 +265,15 @@ static void plan_samples(const run_state *state, pi2_engine_options *options) {
 
 static int open_engine(run_state *state) {
     pi2_engine_options options;
-    int code = pi2_cli_fill_options(&state->model, &state->size, &options);
+    int code = pi2_cli_fill_options(&state->asked.model, &state->asked.size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_trace_options(&state->trace, &options);
-    pi2_cli_fill_draft_options(&state->draft, &options);
+    pi2_cli_fill_trace_options(&state->asked.trace, &options);
+    pi2_cli_fill_draft_options(&state->asked.draft, &options);
     if (state->settings.parallel > 1) plan_samples(state, &options);
-    code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, &options);
+    code = pi2_cli_fill_prompt_cache_options(&state->asked.prompt_cache, &options);
     if (code == PI2_EXIT_OK) code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
-    if (code == PI2_EXIT_OK) code = pi2_cli_fill_sampling(&state->sampling, &state->chosen);
+    if (code == PI2_EXIT_OK) code = pi2_cli_fill_sampling(&state->asked.sampling, &state->chosen);
     if (code == PI2_EXIT_OK) code = pi2_cli_read_grammar(&state->grammar_settings, &state->grammar);
     if (code != PI2_EXIT_OK) return code;
     options.beside_bytes += pi2_cli_grammar_memory(state->grammar, (uint64_t)state->settings.parallel);
@@ -301,11 +291,11 @@ static int open_engine(run_state *state) {
     choose_routing(state, &options);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
-    code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
+    code = pi2_cli_open_within_guard(&state->asked.guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
     state->opened = options;
     pi2_cli_advise_sampling(state->engine, &state->chosen);
-    code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
+    code = pi2_cli_open_prompt_cache(&state->asked.prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK || state->settings.parallel > 1) return code; /* the scheduler has the sessions */
     const pi2_sampling sampling = sampling_of(state);
     const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
@@ -520,17 +510,10 @@ static int finish_trace(pi2_engine *engine, int code) {
 
 int pi2_cli_run(int argument_count, char **arguments) {
     static run_state state;
-    const pi2_cli_section sections[] = {
+    pi2_cli_section sections[2 + PI2_CLI_ANSWER_SECTIONS] = {
         {"Prompt and answer", run_options, sizeof run_options / sizeof run_options[0], &state.settings},
-        pi2_cli_model_section(&state.model),
-        pi2_cli_size_section(&state.size),
-        pi2_cli_sampling_section(&state.sampling),
-        pi2_cli_grammar_section(&state.grammar_settings),
-        pi2_cli_draft_section(&state.draft),
-        pi2_cli_prompt_cache_section(&state.prompt_cache),
-        pi2_cli_guard_section(&state.guard),
-        pi2_cli_trace_section(&state.trace),
-        pi2_cli_no_effect_section()};
+        pi2_cli_grammar_section(&state.grammar_settings)};
+    pi2_cli_answer_sections(&state.asked, sections + 2);
     const pi2_cli_command command = {
         "run", "-m MODEL [-p TEXT] [options]",
         "Answers a prompt, or chats on a terminal. The answer goes to stdout, the report to stderr. The "

@@ -4,15 +4,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/answer_options.h"
 #include "cli/commands.h"
-#include "cli/draft_options.h"
-#include "cli/engine_options.h"
-#include "cli/guard_report.h"
 #include "cli/json_bounds.h"
 #include "cli/machine_profile_cli.h"
 #include "cli/output.h"
-#include "cli/prompt_cache_options.h"
-#include "cli/sampling_options.h"
 #include "cli/signals.h"
 #include "cli/template_file.h"
 
@@ -88,13 +84,7 @@ static const pi2_cli_option unused_options[] = {
 
 typedef struct serve_state {
     serve_settings settings;
-    pi2_cli_sampling_settings sampling;
-    pi2_cli_model_settings model;
-    pi2_cli_size_settings size;
-    pi2_cli_trace_settings trace;
-    pi2_cli_guard_settings guard;
-    pi2_cli_draft_settings draft;
-    pi2_cli_prompt_cache_settings prompt_cache;
+    pi2_cli_answer_settings asked;
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
     char *certificate, *private_key; /* the same: PEM texts */
     json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be; not of a folder's */
@@ -109,12 +99,12 @@ typedef struct serve_state {
 /** What would be one model's, or written by each anew, goes with one model alone. */
 static int check_folder(const serve_state *state) {
     const serve_settings *settings = &state->settings;
-    const pi2_cli_model_settings *model = &state->model;
+    const pi2_cli_model_settings *model = &state->asked.model;
     const struct { const char *option; bool is_given; } others[] = {
         {"-m", model->model != NULL}, {"-hf", model->hf_repository != NULL}, {"--model-url", model->model_url != NULL},
         {"--alias", settings->alias != NULL}, {"--cluster-file", model->cluster_file != NULL},
-        {"--record-trace", model->record_trace != NULL}, {"--trace", state->trace.trace != NULL},
-        {"--stats", state->trace.stats != NULL}, {"--guard", state->guard.guard != NULL}};
+        {"--record-trace", model->record_trace != NULL}, {"--trace", state->asked.trace.trace != NULL},
+        {"--stats", state->asked.trace.stats != NULL}, {"--guard", state->asked.guard.guard != NULL}};
     if (!settings->models && settings->idle_seconds) {
         return pi2_cli_usage_error("serve: --idle-unload goes with --models, not with one model");
     }
@@ -216,9 +206,9 @@ static int fill_server(serve_state *state) {
     server->parallel = (size_t)settings->parallel;
     server->timeout_seconds = (unsigned)settings->timeout;
     server->request_seconds = (unsigned)settings->request_timeout;
-    server->body_bytes = pi2_json_text_bytes(state->size.memory);
+    server->body_bytes = pi2_json_text_bytes(state->asked.size.memory);
     server->limit = settings->limit == -2 ? -1 : settings->limit;
-    int code = pi2_cli_fill_sampling(&state->sampling, &server->sampling);
+    int code = pi2_cli_fill_sampling(&state->asked.sampling, &server->sampling);
     if (code != PI2_EXIT_OK) return code;
     for (size_t i = 0; i < settings->origins.count; i++) {
         if (strcmp(settings->origins.items[i], "*") == 0) {
@@ -249,10 +239,10 @@ static int open_engine(serve_state *state, pi2_engine_options *options, pi2_held
     options->callbacks.user = &state->watch;
     options->callbacks.cancelled = is_cancelled;
     options->callbacks.progress = on_progress;
-    int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    int code = pi2_cli_fill_prompt_cache_options(&state->asked.prompt_cache, options);
     if (code == PI2_EXIT_OK) code = pi2_cli_refresh_disk(options);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &held->engine);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, held->engine, &held->cache);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->asked.guard, options, &held->engine);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->asked.prompt_cache, held->engine, &held->cache);
     if (code != PI2_EXIT_OK) return code;
     const pi2_status status =
         pi2_scheduler_create(held->engine, &state->watch, state->server.queue_most, &held->scheduler);
@@ -319,7 +309,7 @@ static int open_model(serve_state *state, pi2_engine_options *options, pi2_serve
 
 static int open_folder(serve_state *state, pi2_engine_options *options, pi2_server *server) {
     const pi2_server_settings *settings = &state->server;
-    const int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    const int code = pi2_cli_fill_prompt_cache_options(&state->asked.prompt_cache, options);
     if (code != PI2_EXIT_OK) return code;
     state->options = options;
     state->opener = (pi2_model_opener){state, open_held, close_model, state->settings.models,
@@ -380,17 +370,10 @@ static int run(serve_state *state, pi2_engine_options *options) {
 
 int pi2_cli_serve(int argument_count, char **arguments) {
     static serve_state state;
-    const pi2_cli_section sections[] = {
+    pi2_cli_section sections[2 + PI2_CLI_ANSWER_SECTIONS] = {
         {"Server", serve_options, sizeof serve_options / sizeof serve_options[0], &state.settings},
-        pi2_cli_model_section(&state.model),
-        pi2_cli_size_section(&state.size),
-        pi2_cli_sampling_section(&state.sampling),
-        pi2_cli_draft_section(&state.draft),
-        pi2_cli_prompt_cache_section(&state.prompt_cache),
-        pi2_cli_guard_section(&state.guard),
-        pi2_cli_trace_section(&state.trace),
-        {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings},
-        pi2_cli_no_effect_section()};
+        {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings}};
+    pi2_cli_answer_sections(&state.asked, sections + 2);
     const pi2_cli_command command = {
         "serve", "-m MODEL | --models FOLDER [options]",
         "Answers HTTP requests in the forms of OpenAI's, Anthropic's and Ollama's APIs (docs/server.md), -np of them "
@@ -400,12 +383,12 @@ int pi2_cli_serve(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     code = check_folder(&state);
     if (code != PI2_EXIT_OK) return code;
-    if (state.settings.models) state.model.model = state.settings.models; /* in whose place each model's file comes */
+    if (state.settings.models) state.asked.model.model = state.settings.models; /* each model's file comes here */
     pi2_engine_options options;
-    code = pi2_cli_fill_options(&state.model, &state.size, &options);
+    code = pi2_cli_fill_options(&state.asked.model, &state.asked.size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_trace_options(&state.trace, &options);
-    pi2_cli_fill_draft_options(&state.draft, &options);
+    pi2_cli_fill_trace_options(&state.asked.trace, &options);
+    pi2_cli_fill_draft_options(&state.asked.draft, &options);
     options.chat_template_kwargs = state.settings.template_kwargs;
     code = pi2_cli_read_template(state.settings.chat_template, &state.chat_template, &options.chat_template);
     if (code == PI2_EXIT_OK) code = run(&state, &options);
