@@ -9,6 +9,7 @@
 
 #define NEGLIGIBLE (-40.0f) /* so far below the best one a token's chance is nothing */
 #define UNDRAWN 3e-4 /* nor is one drawn that is less likely than this share of the likeliest */
+static const double least_branch = 1.0 / 16; /* a chain beside the first one goes on where it is reached so often */
 static const double hit_memory = 1.0 / 32;
 
 void pi2_draft_chain_begin(pi2_draft_chain *chain) {
@@ -28,69 +29,90 @@ static uint32_t likeliest(const float *logits, uint32_t count) {
     return best;
 }
 
-/* How sure logits are of the likeliest token. */
-static double share_of(const float *logits, uint32_t count, uint32_t best) {
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const float below = logits[i] - logits[best];
-        if (!(below < NEGLIGIBLE)) sum += (double)pi2_expf(below);
+/* Puts a token among those that are named, where it belongs. */
+static void add(pi2_draft_place *place, int32_t token, float lead) {
+    uint32_t at = place->count < PI2_DRAFT_NAMED ? place->count++ : PI2_DRAFT_NAMED - 1;
+    for (; at > 0 && place->sure[at - 1] < lead; at--) {
+        place->tokens[at] = place->tokens[at - 1];
+        place->sure[at] = place->sure[at - 1];
     }
-    return 1 / sum;
+    place->tokens[at] = token;
+    place->sure[at] = lead;
 }
 
-/* The row whose token is drawn, and how far it is ahead of the others: the same weights with logits that are a little
- * off would draw another. */
-static uint32_t drawn(const pi2_draft_chain *chain, const float *logits, uint32_t likeliest_row,
-                      const pi2_draws *draws, uint32_t depth, double *share_out) {
+/* The tokens that logits give most; where tokens are drawn, those that are ahead of the others: the same weights with
+ * logits that are a little off would draw another. */
+static void name(const pi2_draft_chain *chain, const pi2_draws *draws, uint32_t depth, pi2_draft_place *place) {
+    const float *logits = chain->logits(chain->user), top = logits[likeliest(logits, chain->vocabulary)];
+    const bool is_drawn = depth < draws->count;
     const double least = (double)draws->least_share > UNDRAWN ? (double)draws->least_share : UNDRAWN;
-    const float floor = logits[likeliest_row] + (float)pi2_log(least);
-    uint32_t best = likeliest_row;
-    double most = 0, sum = 0;
+    const float floor = top + (is_drawn ? (float)pi2_log(least) : NEGLIGIBLE);
+    const float temperature = is_drawn ? draws->temperature : 1;
+    double sum = 0;
+    place->count = 0;
     for (uint32_t i = 0; i < chain->vocabulary; i++) {
         if (!(logits[i] >= floor)) continue;
         const int32_t token = chain->ids ? (int32_t)chain->ids[i] : (int32_t)i;
-        const float weight = pi2_expf((logits[i] - logits[likeliest_row]) / draws->temperature);
-        const double lead = (double)weight / pi2_draw_time(draws->numbers[depth], token);
+        double lead = (double)pi2_expf((logits[i] - top) / temperature);
+        if (is_drawn) lead /= pi2_draw_time(draws->numbers[depth], token);
         sum += lead;
-        if (lead <= most) continue;
-        most = lead;
-        best = i;
+        if ((uint32_t)token >= chain->known) continue;
+        if (place->count < PI2_DRAFT_NAMED || (float)lead > place->sure[PI2_DRAFT_NAMED - 1]) {
+            add(place, token, (float)lead);
+        }
     }
-    *share_out = most / sum;
-    return best;
+    if (!isfinite(sum)) place->count = 0; /* the logits are no numbers */
+    for (uint32_t i = 0; i < place->count; i++) {
+        place->sure[i] /= (float)sum;
+        if ((double)place->sure[i] < chain->least_sure) place->count = i;
+    }
 }
 
-/* False: the logits are no numbers. */
-static bool pick(const pi2_draft_chain *chain, const float *logits, const pi2_draws *draws, uint32_t depth,
-                 int32_t *token_out, float *sure_out) {
-    uint32_t best = likeliest(logits, chain->vocabulary);
-    double share;
-    if (depth < draws->count) best = drawn(chain, logits, best, draws, depth, &share);
-    else share = share_of(logits, chain->vocabulary, best);
-    *token_out = chain->ids ? (int32_t)chain->ids[best] : (int32_t)best;
-    *sure_out = (float)share;
-    return isfinite(share);
+/** A guess that is being made. */
+typedef struct chain_walk {
+    pi2_draft_chain *chain;
+    const pi2_draws *draws;
+    const pi2_draft_wish *wish;
+    pi2_draft *draft;
+} chain_walk;
+
+/* What may follow the token that was appended last, `depth` behind the text, and what may follow that. reach: the
+ * chance of all up to there; is_first: each of them is the likeliest one: the chain. */
+static pi2_status descend(const chain_walk *walk, pi2_draft_place begin, uint32_t depth, double reach, bool is_first) {
+    pi2_draft_named *named = walk->wish->named;
+    pi2_draft_place *place = named ? &named->places[named->count++] : &begin;
+    const uint8_t number = named ? (uint8_t)named->count : 0;
+    *place = begin;
+    name(walk->chain, walk->draws, depth, place);
+    for (uint32_t i = 0; i < place->count && (named || i == 0); i++) {
+        const double chance = walk->chain->right[bin_of(place->sure[i])], next = reach * chance;
+        if (next < walk->wish->least_reach || (!(is_first && i == 0) && next < least_branch)) break;
+        if (is_first && i == 0) {
+            walk->chain->sure[depth] = place->sure[i];
+            walk->draft->tokens[depth] = place->tokens[i];
+            walk->draft->chances[depth] = (float)chance;
+            walk->draft->count = depth + 1;
+        }
+        if (depth + 1 == walk->wish->most || (named && named->count >= named->most)) break;
+        PI2_TRY(walk->chain->append(walk->chain->user, depth, place->tokens[i]));
+        PI2_TRY(descend(walk, (pi2_draft_place){ .parent = number, .token = place->tokens[i] }, depth + 1, next,
+                        is_first && i == 0));
+    }
+    return PI2_OK;
 }
 
 pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draws *draws, const pi2_draft_wish *wish,
                                  pi2_draft *draft_out) {
-    double reach = 1;
+    const chain_walk walk = { chain, draws, wish, draft_out };
     draft_out->count = 0;
-    for (uint32_t i = 0; i < wish->most; i++) {
-        int32_t token = 0;
-        float sure = 0;
-        if (!pick(chain, chain->logits(chain->user), draws, i, &token, &sure)) break;
-        if ((uint32_t)token >= chain->known) break;
-        const double chance = chain->right[bin_of(sure)];
-        reach *= chance;
-        if (reach < wish->least_reach || (double)sure < chain->least_sure) break;
-        chain->sure[i] = sure;
-        draft_out->tokens[i] = token;
-        draft_out->chances[i] = (float)chance;
-        draft_out->count = i + 1;
-        if (i + 1 < wish->most) PI2_TRY(chain->append(chain->user, token));
-    }
-    return PI2_OK;
+    if (wish->named) wish->named->count = 0;
+    return descend(&walk, (pi2_draft_place){ .count = 0 }, 0, 1, true);
+}
+
+void pi2_draft_chain_keep(pi2_draft *draft, const pi2_draft_wish *wish, uint32_t least_tokens) {
+    if (draft->count >= least_tokens) return;
+    draft->count = 0;
+    if (wish->named) wish->named->count = 0;
 }
 
 void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {

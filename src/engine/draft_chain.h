@@ -1,7 +1,8 @@
 /*
  * draft_chain.h: guesses of a drafter that picks each token from logits, one behind the other: what
  * would be drawn if they were those of the model itself, how sure it is of each,
- * and how often it was right when it was so sure.
+ * and how often it was right when it was so sure. Where a tree is wanted it names what else may
+ * follow each of them, and goes on behind that, too, where it is likely enough.
  */
 #ifndef PI2_ENGINE_DRAFT_CHAIN_H
 #define PI2_ENGINE_DRAFT_CHAIN_H
@@ -19,7 +20,9 @@ typedef struct pi2_draft_chain {
     double right[PI2_DRAFT_BINS];    /* how often tokens that it is so sure of were right */
     void *user;
     const float *(*logits)(void *user);               /* after the last token */
-    pi2_status (*append)(void *user, int32_t token);  /* goes on with one that was guessed */
+    /* Goes on with a token behind `depth` guessed ones, which are those of the calls before; what came behind them is
+     * taken back. */
+    pi2_status (*append)(void *user, uint32_t depth, int32_t token);
 } pi2_draft_chain;
 
 /** It is as often right as it is sure, until more is known. */
@@ -27,6 +30,8 @@ void pi2_draft_chain_begin(pi2_draft_chain *chain);
 /** Guesses what follows, from the logits that are there. Errors  what `append` returns */
 pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draws *draws, const pi2_draft_wish *wish,
                                  pi2_draft *draft_out);
+/** A guess of fewer tokens is none. */
+void pi2_draft_chain_keep(pi2_draft *draft, const pi2_draft_wish *wish, uint32_t least_tokens);
 /** pi2_drafter_kind.judge and .follow of a state that begins with a chain. */
 void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right, const uint8_t *path);
 void pi2_draft_chain_follow(void *state, const void *from);

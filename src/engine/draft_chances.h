@@ -15,16 +15,23 @@ typedef enum pi2_draft_source {
     PI2_DRAFT_FROM_LEARNT,   /* 1 + halvings, likewise */
     PI2_DRAFT_FROM_BEFORE,   /* likewise, of the logits that gave the token before; or PI2_DRAFT_UNKNOWN */
     PI2_DRAFT_FROM_DRAW,     /* 1 + steps of what it waits for in its draw (draws.h), the longest first, up to 12 */
+    PI2_DRAFT_FROM_DRAFT,    /* 1 + steps of what a drafter that computes gives it, the most first, up to 14; 15 more
+                                where tokens are drawn; PI2_DRAFT_UNNAMED: not that token; 0: none was asked */
     PI2_DRAFT_SOURCES
 } pi2_draft_source;
-enum { PI2_DRAFT_CLASSES = 33, PI2_DRAFT_UNKNOWN = 13 };
+enum { PI2_DRAFT_CLASSES = 33, PI2_DRAFT_UNKNOWN = 13, PI2_DRAFT_UNNAMED = 31 };
 
 typedef struct pi2_draft_classes {
     uint8_t of[PI2_DRAFT_SOURCES];
 } pi2_draft_classes;
 
+typedef struct pi2_draft_weights {
+    float base, of[PI2_DRAFT_SOURCES][PI2_DRAFT_CLASSES];
+} pi2_draft_weights;
+
+/** Beside a drafter that computes, what others say weighs less. */
 typedef struct pi2_draft_chances {
-    float base, weights[PI2_DRAFT_SOURCES][PI2_DRAFT_CLASSES];
+    pi2_draft_weights alone, beside;
 } pi2_draft_chances;
 
 /** What answers of small models came to. */
@@ -33,6 +40,8 @@ void pi2_draft_chances_begin(pi2_draft_chances *chances);
 uint8_t pi2_draft_chance_class(uint32_t unlikeliness);
 /** The class of what a token waits for. */
 uint8_t pi2_draft_time_class(double time);
+/** The class of what a drafter that computes gives a token, 0 .. 1. */
+uint8_t pi2_draft_sure_class(float sure, bool is_drawn);
 /** 0 .. 1 */
 float pi2_draft_chance(const pi2_draft_chances *chances, const pi2_draft_classes *classes);
 /** A token of these classes was right, or not. */

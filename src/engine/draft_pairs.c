@@ -24,16 +24,17 @@ typedef struct pairs_state {
     uint32_t branch_count;       /* rows behind all others: those of a guess's branches, until the text says which are
                                     right, */
     uint8_t follows[ROWS];       /* and which row each of that pass follows, and one */
-    uint32_t last_pass_tokens;   /* of the layer's last pass */
+    uint32_t guessed;            /* guesses that follow the pairs in the timeline */
     const pi2_model_shape *layer; /* whose passes have rows of ... */
     size_t length, own_length;   /* ... so many floats (pi2_model_given_length()); in them the embedding's row comes */
     size_t row_length;           /* first, of so many; 0: the layer has these itself */
-    float *next;                 /* [own_length]: what the layer gave for the last token */
+    float *own;                  /* [PI2_DRAFT_MOST][own_length]: what the layer gave for the last pair, and for each
+                                    guess that the next one follows */
     float rows[];                /* [ROWS][length]: what the model gave */
 } pairs_state;
 
 static size_t state_bytes(size_t length, size_t own_length) {
-    return sizeof(pairs_state) + (ROWS * length + own_length) * sizeof(float);
+    return sizeof(pairs_state) + (ROWS * length + PI2_DRAFT_MOST * own_length) * sizeof(float);
 }
 
 size_t pi2_draft_pairs_bytes(const struct pi2_planned_run *run) {
@@ -48,7 +49,6 @@ static const float *logits_of(void *user) {
 /* Pairs with these later tokens: of each a row of the layer's pass, whose part is left out that is the token's. */
 static pi2_status append_pairs(pairs_state *state, const int32_t *tokens, float *given, uint32_t count, bool is_own,
                                bool wants_logits) {
-    state->last_pass_tokens = count;
     if (state->row_length) {
         PI2_TRY(pi2_forward_look_up(state->text->engine->forward, tokens, count, given,
                                     is_own ? state->own_length : state->length));
@@ -57,13 +57,23 @@ static pi2_status append_pairs(pairs_state *state, const int32_t *tokens, float 
         .tokens = tokens, .given = given, .count = count, .given_is_own = is_own, .wants_logits = wants_logits });
 }
 
-static pi2_status append_guess(void *user, int32_t token) {
-    pairs_state *state = user;
+/* What the layer gave for the last token of its pass: what may follow `depth` guesses is told of it. */
+static void keep_own(const pairs_state *state, uint32_t depth, uint32_t pass_tokens) {
     const pi2_forward *forward = state->session->engine->forward;
-    float *next = state->next + state->row_length;
-    if (state->layer->feature_count) pi2_forward_made(forward, state->last_pass_tokens - 1, next);
-    else pi2_forward_given(forward, state->last_pass_tokens - 1, next);
-    return append_pairs(state, &token, state->next, 1, true, true);
+    float *own = state->own + depth * state->own_length + state->row_length;
+    if (depth == PI2_DRAFT_MOST) return; /* none may */
+    if (state->layer->feature_count) pi2_forward_made(forward, pass_tokens - 1, own);
+    else pi2_forward_given(forward, pass_tokens - 1, own);
+}
+
+static pi2_status append_guess(void *user, uint32_t depth, int32_t token) {
+    pairs_state *state = user;
+    if (depth < state->guessed) PI2_TRY(pi2_session_truncate(state->session, state->done + depth));
+    state->guessed = depth;
+    PI2_TRY(append_pairs(state, &token, state->own + depth * state->own_length, 1, true, true));
+    state->guessed = depth + 1;
+    keep_own(state, depth + 1, 1);
+    return PI2_OK;
 }
 
 /* What the model gave for a token of its last pass, into a row. */
@@ -119,7 +129,7 @@ pi2_status pi2_draft_pairs_begin(struct pi2_session *session, void **state_out) 
     state->length = length;
     state->own_length = own_length;
     state->row_length = layer->shape.borrows_rows ? layer->shape.embedding_length : 0;
-    state->next = state->rows + ROWS * length;
+    state->own = state->rows + ROWS * length;
     state->chain = (pi2_draft_chain){
         .vocabulary = layer->shape.vocabulary_size, .known = run->report.vocabulary_size, .ids = layer->token_ids,
         .least_sure = run->options.draft_least_chance, .user = state, .logits = logits_of, .append = append_guess };
@@ -138,10 +148,12 @@ void pi2_draft_pairs_end(void *user) {
 static pi2_status make_pairs(pairs_state *state, uint32_t end, bool wants_logits) {
     const uint32_t begin = state->base + state->done, row = begin - state->first;
     PI2_TRY(pi2_session_truncate(state->session, state->done));
+    state->guessed = 0;
     if (end <= begin) return PI2_OK;
     PI2_TRY(append_pairs(state, state->tokens + row + 1, state->rows + row * state->length, end - begin, false,
                          wants_logits));
     state->done = end - state->base;
+    if (wants_logits) keep_own(state, 0, end - begin);
     return PI2_OK;
 }
 
@@ -215,6 +227,6 @@ pi2_status pi2_draft_pairs_propose(void *user, const pi2_draft_text *text, const
     if (state->base + state->done >= last) state->done = last - state->base - 1;
     PI2_TRY(make_pairs(state, last, true));
     PI2_TRY(pi2_draft_chain_guess(&state->chain, text->draws, wish, draft_out));
-    if (draft_out->count < state->text->engine->run.options.draft_least_tokens) draft_out->count = 0;
+    pi2_draft_chain_keep(draft_out, wish, state->text->engine->run.options.draft_least_tokens);
     return PI2_OK;
 }

@@ -22,11 +22,26 @@
 
 enum {
     PI2_DRAFT_MOST = 15,      /* tokens of a guess, one behind the other */
-    PI2_DRAFT_NODES_MOST = 31 /* of one that parts: a pass has as many rows at most, and one */
+    PI2_DRAFT_NODES_MOST = 31, /* of one that parts: a pass has as many rows at most, and one */
+    PI2_DRAFT_NAMED = 8,     /* tokens that a drafter which computes names behind one place, */
+    PI2_DRAFT_PLACES = 16    /* and places for which it does */
 };
 
 struct pi2_planned_run;
 struct pi2_session;
+
+/** What may follow one place, the text or a guessed token, by what a drafter has computed for it. */
+typedef struct pi2_draft_place {
+    uint8_t parent;          /* the place that its token follows, and one; 0: it is the text, */
+    int32_t token;           /* and has none */
+    uint32_t count;
+    int32_t tokens[PI2_DRAFT_NAMED]; /* the likeliest first, */
+    float sure[PI2_DRAFT_NAMED];     /* what each is given, as far as draws leave it open */
+} pi2_draft_place;
+typedef struct pi2_draft_named {
+    uint32_t count, most;    /* places: parents come first; so many are wanted, up to PI2_DRAFT_PLACES */
+    pi2_draft_place places[PI2_DRAFT_PLACES];
+} pi2_draft_named;
 
 /** The text that a proposal follows. */
 typedef struct pi2_draft_text {
@@ -34,6 +49,7 @@ typedef struct pi2_draft_text {
     uint32_t length;         /* at least 1 */
     uint32_t unchanged;      /* so many at the beginning are those of the last call for this session: 0 at first */
     const pi2_draws *draws;  /* of the tokens that follow: number 0 is that of the first one */
+    const pi2_draft_named *named; /* what another drafter names to follow; NULL: nothing */
 } pi2_draft_text;
 
 /** A pass that has computed tokens of the text. What it gave is there until the next one (pi2_forward_given()). */
@@ -55,6 +71,7 @@ typedef struct pi2_draft_wish {
                                 0: chains alone are wanted */
     double least_reach;      /* a token that is right, with all before it, less often than this costs more than it
                                 gives; drafters that cost nothing need not look at it */
+    pi2_draft_named *named;  /* where a drafter that computes says what else may follow; NULL: a chain is wanted */
 } pi2_draft_wish;
 
 /** Tokens that may follow the text: a chain, each behind the one before it, or a tree of alternatives. */
@@ -70,6 +87,7 @@ typedef struct pi2_draft {
 typedef struct pi2_drafter_kind {
     const char *name;        /* of reports */
     bool costs;              /* its proposals take time that is worth measuring */
+    bool joins;              /* it makes one tree of what it knows and of what another one names */
     /** Bytes of a state in a context of so many tokens; 0: it does not serve such a run. */
     size_t (*bytes)(const struct pi2_planned_run *run, uint32_t context_tokens);
     /** session: as far as its engine; it has no sequence yet. Errors  MEMORY */

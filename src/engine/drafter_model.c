@@ -1,6 +1,5 @@
 /* drafter_model.c: a smaller model with the same vocabulary reads the text and says what it would pick next. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/fail.h"
 #include "engine/draft_chain.h"
@@ -13,7 +12,7 @@ typedef struct model_state {
     const pi2_planned_run *run;     /* for which it guesses */
     uint32_t length;                /* of the text that the last proposal followed */
     uint32_t guessed_count;
-    int32_t guessed[PI2_DRAFT_MOST]; /* and what it proposed: all but the last one are in its timeline */
+    int32_t guessed[PI2_DRAFT_MOST]; /* and what its timeline has behind that */
 } model_state;
 
 static size_t model_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
@@ -23,8 +22,14 @@ static size_t model_bytes(const struct pi2_planned_run *run, uint32_t context_to
 
 static const float *logits_of(void *user) { return pi2_session_logits(((model_state *)user)->session, 0); }
 
-static pi2_status append_guess(void *user, int32_t token) {
-    return pi2_session_append(((model_state *)user)->session, &token, 1, PI2_LOGITS_LAST);
+static pi2_status append_guess(void *user, uint32_t depth, int32_t token) {
+    model_state *state = user;
+    if (depth < state->guessed_count) PI2_TRY(pi2_session_truncate(state->session, state->length + depth));
+    state->guessed[depth] = token;
+    state->guessed_count = depth;
+    PI2_TRY(pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST));
+    state->guessed_count = depth + 1;
+    return PI2_OK;
 }
 
 static pi2_status begin_model(struct pi2_session *session, void **state_out) {
@@ -77,9 +82,7 @@ static pi2_status propose_model(void *user, const pi2_draft_text *text, const pi
     PI2_TRY(catch_up(state, text));
     state->length = text->length;
     PI2_TRY(pi2_draft_chain_guess(&state->chain, text->draws, wish, draft_out));
-    state->guessed_count = draft_out->count;
-    memcpy(state->guessed, draft_out->tokens, draft_out->count * sizeof *state->guessed);
-    if (draft_out->count < state->run->options.draft_least_tokens) draft_out->count = 0;
+    pi2_draft_chain_keep(draft_out, wish, state->run->options.draft_least_tokens);
     return PI2_OK;
 }
 

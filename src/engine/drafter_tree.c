@@ -1,7 +1,7 @@
 /*
  * drafter_tree.c: alternatives of what may follow, in one tree, from what costs nothing: earlier text, what the model
- * says behind one token alone (a table, next_table_file.h), and what its logits named lately. The tree grows where the
- * chance of all tokens up to a place is largest.
+ * says behind one token alone (a table, next_table_file.h), and what its logits named lately; and, where one was asked,
+ * from what a drafter that computes names. The tree grows where the chance of all tokens up to a place is largest.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +34,7 @@ typedef struct node {
     int32_t token;
     float reach;
     uint8_t parent, depth;
+    uint8_t place;        /* for which another drafter names what follows (pi2_draft_named), and one; 0: none */
     bool is_followed;     /* by others */
     pi2_draft_classes classes;
 } node;
@@ -85,6 +86,7 @@ static pi2_status saw(void *user, const pi2_draft_pass *pass) {
 typedef struct branch {
     bool is_first;        /* behind the text itself */
     bool has_table;
+    const pi2_draft_place *named; /* NULL: nobody computed what follows */
     const uint64_t *draw; /* of its followers; NULL: the likeliest one follows, or who knows */
     uint32_t count;
     follower followers[FOLLOWERS_MOST];
@@ -100,10 +102,12 @@ static void add(branch *place, int32_t token, pi2_draft_source source, uint32_t 
         pi2_draft_classes *classes = &place->followers[at].classes;
         if (!place->is_first) classes->of[PI2_DRAFT_FROM_BEFORE] = PI2_DRAFT_UNKNOWN;
         if (!place->has_table) classes->of[PI2_DRAFT_FROM_TABLE] = PI2_DRAFT_UNKNOWN;
+        if (place->named) classes->of[PI2_DRAFT_FROM_DRAFT] = PI2_DRAFT_UNNAMED;
         if (place->draw) classes->of[PI2_DRAFT_FROM_DRAW] = pi2_draft_time_class(pi2_draw_time(*place->draw, token));
         place->count++;
     }
-    if (place->followers[at].classes.of[source] == 0) place->followers[at].classes.of[source] = (uint8_t)class;
+    uint8_t *known = &place->followers[at].classes.of[source];
+    if (*known == 0 || *known == PI2_DRAFT_UNNAMED) *known = (uint8_t)class;
 }
 
 static void add_entries(branch *place, const uint32_t *entries, uint32_t count, pi2_draft_source source) {
@@ -123,6 +127,15 @@ static uint32_t find_tail(const pi2_draft_text *text, const pi2_draft *draft, ui
     return count;
 }
 
+/* The place behind this token, itself behind the place `parent`, and one; 0: it is not among those. */
+static uint32_t find_place(const pi2_draft_named *named, uint32_t parent, int32_t token) {
+    for (uint32_t i = 0; named && i < named->count; i++) {
+        const pi2_draft_place *place = &named->places[i];
+        if (place->parent == parent && (parent == 0 || place->token == token)) return i + 1;
+    }
+    return 0;
+}
+
 static void list_followers(const tree_state *state, const pi2_draft_text *text, const pi2_draft *draft,
                            uint32_t parent, branch *place) {
     int32_t tail[PI2_DRAFT_MATCH_MOST];
@@ -133,7 +146,13 @@ static void list_followers(const tree_state *state, const pi2_draft_text *text, 
     place->is_first = parent == 0;
     place->has_table = state->table != NULL;
     const uint32_t depth = parent ? state->nodes[parent - 1].depth : 0;
+    const uint32_t number = parent ? state->nodes[parent - 1].place : find_place(text->named, 0, 0);
+    place->named = number ? &text->named->places[number - 1] : NULL;
     place->draw = depth < text->draws->count ? &text->draws->numbers[depth] : NULL;
+    for (uint32_t i = 0; place->named && i < place->named->count; i++) {
+        add(place, place->named->tokens[i], PI2_DRAFT_FROM_DRAFT,
+            pi2_draft_sure_class(place->named->sure[i], place->draw != NULL));
+    }
     for (uint32_t i = 0; i < match_count; i++) {
         add(place, matches[i].token, PI2_DRAFT_FROM_TEXT, 1 + PI2_DRAFT_FOLLOWERS_MOST * (matches[i].match - 1) + i);
     }
@@ -223,14 +242,17 @@ static void expand(tree_state *state, const pi2_draft_text *text, const pi2_draf
 }
 
 /* Whether the tree may have this token more; it has it then. */
-static bool grow(tree_state *state, const pi2_draft_wish *wish, const follower *next, pi2_draft *draft) {
+static bool grow(tree_state *state, const pi2_draft_named *named, const pi2_draft_wish *wish, const follower *next,
+                 pi2_draft *draft) {
     node *parent = next->parent ? &state->nodes[next->parent - 1] : NULL;
     const bool is_leaf_more = !parent || parent->is_followed;
     if (wish->nodes && is_leaf_more && state->leaves == wish->leaves) return false;
     state->leaves += is_leaf_more;
     if (parent) parent->is_followed = true;
+    const uint32_t before = parent ? parent->place : find_place(named, 0, 0);
     state->nodes[draft->count] = (node){ .token = next->token, .parent = next->parent, .classes = next->classes,
-                                         .reach = next->reach, .depth = (uint8_t)(parent ? parent->depth + 1 : 1) };
+                                         .reach = next->reach, .depth = (uint8_t)(parent ? parent->depth + 1 : 1),
+                                         .place = (uint8_t)(before ? find_place(named, before, next->token) : 0) };
     draft->tokens[draft->count] = next->token;
     draft->parents[draft->count] = next->parent;
     draft->chances[draft->count++] = parent ? next->reach / parent->reach : next->reach;
@@ -249,7 +271,7 @@ static pi2_status propose(void *user, const pi2_draft_text *text, const pi2_draf
     while (state->waiting_count && draft_out->count < most) {
         const follower next = pop(state);
         if ((double)next.reach < wish->least_reach) break;
-        if (!grow(state, wish, &next, draft_out)) continue;
+        if (!grow(state, text->named, wish, &next, draft_out)) continue;
         if (state->nodes[draft_out->count - 1].depth < wish->most) {
             expand(state, text, draft_out, draft_out->count, wish);
         }
@@ -275,6 +297,6 @@ static void follow(void *user, const void *from) {
 }
 
 const pi2_drafter_kind pi2_drafter_tree = {
-    .name = "tree", .bytes = bytes, .begin = begin, .end = free, .saw = saw, .propose = propose, .judge = judge,
-    .follow = follow,
+    .name = "tree", .joins = true, .bytes = bytes, .begin = begin, .end = free, .saw = saw, .propose = propose,
+    .judge = judge, .follow = follow,
 };

@@ -36,6 +36,9 @@ typedef struct draft_pending {
     draft_slot *slot;        /* NULL: there is none */
     uint32_t guessed, sharers; /* sessions that had a part in the pass */
     double draft_ns, more_ns; /* that the guess took before the pass, and in it */
+    bool is_joined;          /* it is a tree that was made of what the slot's drafter named: */
+    uint32_t at, chain_count; /* behind so many tokens; the drafter's own guess there */
+    int32_t chain[PI2_DRAFT_MOST];
 } draft_pending;
 
 struct pi2_drafting {
@@ -49,6 +52,7 @@ struct pi2_drafting {
     pi2_draft_times *times;  /* the engine's, or own_times */
     pi2_draft_times own_times;
     draft_pending pending;
+    pi2_draft_named named;   /* by a drafter that computes, for the next guess */
     pi2_draws draws;         /* of the next guess */
     int32_t tokens[];
 };
@@ -212,7 +216,8 @@ static void learn_time(pi2_drafting *drafting, draft_slot *slot, uint32_t unread
 
 /* What a slot has no more to tell is told once: it is not asked again. */
 static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_draft_wish *wish, pi2_draft *draft) {
-    const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged, &drafting->draws };
+    const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged, &drafting->draws,
+                                  slot->kind->joins && drafting->named.count ? &drafting->named : NULL };
     const uint64_t begin_ns = slot->kind->costs ? pi2_clock_ns() : 0;
     draft->count = 0;
     for (uint32_t i = 0; i < PI2_DRAFT_NODES_MOST; i++) draft->parents[i] = (uint8_t)i;
@@ -227,7 +232,8 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
     const uint64_t time_ns = pi2_clock_ns() - begin_ns;
     slot->counters.draft_ns += time_ns;
     slot->counters.gained_ns -= (int64_t)time_ns;
-    learn_time(drafting, slot, text.length - text.unchanged, draft->count, (double)time_ns);
+    learn_time(drafting, slot, text.length - text.unchanged, wish->named ? wish->named->count : draft->count,
+               (double)time_ns);
     return PI2_OK;
 }
 
@@ -268,11 +274,17 @@ static uint32_t affordable(const pi2_drafting *drafting, uint32_t most, double d
     return count;
 }
 
-/* The best of the free drafters' proposals; returns its tokens by time. */
-static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
+/* What is worth proposing for nothing. */
+static pi2_draft_wish free_wish(const pi2_drafting *drafting, pi2_draft_wish wish) {
     wish.least_reach = pi2_draft_times_more(drafting->times, drafting->times->more, 1) * plain_rate(drafting->times);
     wish.nodes = affordable(drafting, smaller(wish.nodes, pi2_draft_times_tried(drafting->times)), 0);
     wish.most = affordable(drafting, wish.most, 0);
+    return wish;
+}
+
+/* The best of the free drafters' proposals; returns its tokens by time. */
+static pi2_status ask_free(pi2_drafting *drafting, const pi2_draft_wish *wanted, pi2_draft *best, double *rate) {
+    const pi2_draft_wish wish = free_wish(drafting, *wanted);
     if (wish.most == 0) return PI2_OK;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -288,25 +300,55 @@ static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draf
     return PI2_OK;
 }
 
+static draft_slot *find_joiner(pi2_drafting *drafting) {
+    for (size_t i = 0; i < drafting->slot_count; i++) {
+        draft_slot *slot = &drafting->slots[i];
+        if (slot->kind->joins && !slot->has_failed) return slot;
+    }
+    return NULL;
+}
+
+/* One tree of what a drafter has named and of what is known for nothing, in place of the drafter's chain. */
+static pi2_status join(pi2_drafting *drafting, draft_slot *joiner, const pi2_draft_wish *wanted, pi2_draft *draft,
+                       draft_pending *pending) {
+    const pi2_draft_wish wish = drafting->always ? *wanted : free_wish(drafting, *wanted);
+    pi2_draft tree;
+    if (drafting->named.count == 0 || wish.most == 0 || wish.nodes == 0) return PI2_OK;
+    PI2_TRY(propose(drafting, joiner, &wish, &tree));
+    if (tree.count == 0) return PI2_OK;
+    pending->is_joined = true;
+    pending->at = drafting->length;
+    pending->chain_count = draft->count;
+    memcpy(pending->chain, draft->tokens, draft->count * sizeof *draft->tokens);
+    *draft = tree;
+    return PI2_OK;
+}
+
 /* A proposal that was made is compared without what it took: that is spent. */
 static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wanted, pi2_draft *best, double *rate) {
     const pi2_draft_times *times = drafting->times;
     const double plain = plain_rate(times), plain_ns = times->tokens / plain;
+    draft_slot *joiner = wanted->nodes ? find_joiner(drafting) : NULL;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
+        draft_pending joined = { .is_joined = false };
         pi2_draft draft;
         if (!slot->kind->costs || slot->has_failed) continue;
         /* Of one that was never asked for a token nobody knows what it takes. */
         const bool is_known = slot->token_ns > 0 || drafting->always;
         pi2_draft_wish wish = *wanted;
-        wish.most = affordable(drafting, is_known ? wanted->most : 1, slot->token_ns);
+        wish.most = affordable(drafting, is_known ? smaller(wanted->most, drafting->most) : 1, slot->token_ns);
         if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate))) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
             const double by_plain = has_paid ? slot->tokens / slot->time : *rate;
             wish.least_reach = (pi2_draft_times_more(times, times->more, 1) + slot->token_ns) * plain * by_plain;
         }
+        drafting->named.count = 0;
+        drafting->named.most = is_known ? affordable(drafting, PI2_DRAFT_PLACES, slot->token_ns) : 1;
+        wish.named = joiner ? &drafting->named : NULL;
         PI2_TRY(propose(drafting, slot, &wish, &draft));
+        if (joiner) PI2_TRY(join(drafting, joiner, wanted, &draft, &joined));
         const double with = drafting->always && draft.count ? 2 * *rate : cut(drafting, &draft);
         if (draft.count == 0 || with <= *rate) {
             const double time = 1 + pi2_draft_times_more(times, times->more, draft.count) / plain_ns;
@@ -317,6 +359,10 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         *rate = with;
         *best = draft;
         drafting->pending.slot = slot;
+        drafting->pending.is_joined = joined.is_joined;
+        drafting->pending.at = joined.at;
+        drafting->pending.chain_count = joined.chain_count;
+        memcpy(drafting->pending.chain, joined.chain, sizeof joined.chain);
     }
     return PI2_OK;
 }
@@ -335,7 +381,8 @@ static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *
     if (pi2_draft_times_pass(times) <= 0 || wish.most == 0 || drafting->length == 0) return PI2_OK;
     if (times->since_alone >= times->alone_after && !drafting->always) return PI2_OK;
     double rate = 1;
-    PI2_TRY(ask_free(drafting, wish, best, &rate));
+    drafting->named.count = 0;
+    PI2_TRY(ask_free(drafting, &wish, best, &rate));
     PI2_TRY(ask_others(drafting, &wish, best, &rate));
     drafting->pending.guessed = best->count;
     times->more += best->count;
@@ -395,13 +442,29 @@ void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t r
     pi2_drafting_note_part(drafting, guessed);
 }
 
+/* Of a tree the drafter that named tokens for it is told what came of its own guess. */
+static void judge(const pi2_drafting *drafting, draft_slot *slot, const draft_pending *pending, uint32_t checked,
+                  uint32_t right, const uint8_t *path) {
+    uint8_t chain[PI2_DRAFT_MOST];
+    uint32_t held = 0;
+    if (!pending->is_joined) {
+        slot->kind->judge(slot->state, checked, right, path);
+        return;
+    }
+    const int32_t *text = drafting->tokens + pending->at;
+    for (uint32_t i = 0; i < PI2_DRAFT_MOST; i++) chain[i] = (uint8_t)i;
+    while (held < right && held < pending->chain_count && text[held] == pending->chain[held]) held++;
+    const uint32_t compared = smaller(held < checked ? held + 1 : held, pending->chain_count);
+    slot->kind->judge(slot->state, compared, held, chain);
+}
+
 void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right, const uint8_t *path) {
     const pi2_draft_times *times = drafting->times;
     const draft_pending pending = drafting->pending;
     draft_slot *slot = pending.slot;
     drafting->pending.slot = NULL;
     if (!slot || checked == 0) return;
-    slot->kind->judge(slot->state, checked, right, path);
+    judge(drafting, slot, &pending, checked, right, path);
     slot->counters.right += right;
     const double pass_ns = times->pass_ns[pending.sharers - 1], each_ns = pass_ns / pending.sharers;
     const double replay_ns = drafting->replays && right < pending.guessed

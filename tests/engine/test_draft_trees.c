@@ -126,6 +126,7 @@ enum { HEARD = 3, FIRST_HEARD = 4 }; /* before the first pass nobody knows what 
 static const pi2_drafter_kind *layer_kind;
 static int32_t heard[WIDE][HEARD]; /* what it said behind so many tokens of the text, where passes had no guesses */
 static uint32_t compared;          /* places where it was asked again */
+static uint32_t beside;            /* and where it went on behind others than its chain */
 static bool compares;
 
 static size_t layer_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
@@ -141,9 +142,13 @@ static void end_layer(void *state) { layer_kind->end(state); }
 static pi2_status show_layer(void *state, const pi2_draft_pass *pass) { return layer_kind->saw(state, pass); }
 
 static pi2_status ask_layer(void *state, const pi2_draft_text *so_far, const pi2_draft_wish *wish, pi2_draft *draft) {
-    (void)wish;
-    assert_int_equal(layer_kind->propose(state, so_far, &(pi2_draft_wish){ .most = HEARD }, draft), PI2_OK);
+    pi2_draft_named named = { .most = PI2_DRAFT_PLACES };
+    /* What it names beside its chain leaves nothing behind. */
+    const pi2_draft_wish chain = { .most = HEARD, .nodes = wish->nodes, .leaves = wish->leaves,
+                                   .named = compares ? &named : NULL };
+    assert_int_equal(layer_kind->propose(state, so_far, &chain, draft), PI2_OK);
     assert_int_equal(draft->count, HEARD);
+    beside += compares && named.count > HEARD;
     draft->count = 0;
     if (!compares) {
         memcpy(heard[so_far->length], draft->tokens, sizeof heard[0]);
@@ -544,7 +549,7 @@ static void test_layers_see_trees(void **state) {
     head_path = head;
     check_layer(path, &p, &pi2_drafter_eagle3);
     head_path = NULL;
-    assert_true(compared > 20 && entered > 10);
+    assert_true(compared > 20 && entered > 10 && beside > 0);
 }
 
 static int set_up(void **state) {

@@ -326,6 +326,7 @@ static void test_capacity(void **state) {
 typedef struct told_drafter {
     uint32_t asked, unchanged;
     bool fails, stops;       /* stops: in the midst of the next proposal the process is stopped for long */
+    uint32_t named, judged, held; /* places that were wanted; what it heard of its own guess last */
 } told_drafter;
 static told_drafter told;
 static uint64_t stopped_ns;
@@ -361,11 +362,15 @@ static pi2_status propose_told(void *state, const pi2_draft_text *text, const pi
         draft_out->tokens[i] = 500 + (int32_t)i;
         draft_out->chances[i] = 0.9f;
     }
+    drafter->named = wish->named ? wish->named->most : 0;
+    if (wish->named) wish->named->count = 1;
     return PI2_OK;
 }
 
 static void judge_told(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
-    (void)state;
+    told_drafter *drafter = state;
+    drafter->judged = checked;
+    drafter->held = right;
     assert_true(right <= checked);
     for (uint32_t i = 0; i < right; i++) assert_int_equal(path[i], i);
 }
@@ -491,6 +496,80 @@ static void test_what_a_drafter_is_told(void **state) {
     pi2_drafting_free(drafting);
 }
 
+/* Makes a tree where another drafter has named something: 600, and beside it 500 and 501 behind that. */
+static pi2_status propose_joined(void *state, const pi2_draft_text *text, const pi2_draft_wish *wish,
+                                 pi2_draft *draft_out) {
+    static const pi2_draft tree = { .count = 3, .tokens = { 600, 500, 501 }, .parents = { 0, 0, 2 },
+                                    .chances = { 0.4f, 0.5f, 0.9f } };
+    (void)state;
+    (void)wish;
+    draft_out->count = 0;
+    if (text->named) *draft_out = tree;
+    return PI2_OK;
+}
+
+static void judge_joined(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)state;
+    (void)checked;
+    (void)right;
+    (void)path;
+    fail_msg("a tree of what another drafter names is that one's");
+}
+
+static const pi2_drafter_kind joining_kind = {
+    .name = "joining", .joins = true, .bytes = told_bytes, .begin = begin_told, .end = end_told,
+    .propose = propose_joined, .judge = judge_joined, .follow = follow_told,
+};
+
+/* A drafter that computes hears of its own guess alone what came of a tree that was made of it. */
+static void test_what_is_joined(void **state) {
+    (void)state;
+    static const pi2_drafter_kind *const kinds[] = { &told_kind, &joining_kind, NULL };
+    static const struct {
+        uint32_t checked, right;
+        int32_t text[2];
+        uint8_t path[2];
+        uint32_t judged, held;
+    } cases[] = {
+        { 3, 2, { 500, 501 }, { 1, 2 }, 3, 2 }, { 2, 2, { 500, 501 }, { 1, 2 }, 2, 2 }, { 2, 1, { 500 }, { 1 }, 2, 1 },
+        { 2, 1, { 600 }, { 0 }, 1, 0 }, { 1, 0, { 0 }, { 0 }, 1, 0 } };
+    const pi2_drafting_options options = { .kinds = kinds, .reads = true, .context_tokens = CONTEXT, .most = 8,
+                                           .trees = true, .nodes = 16, .leaves = 16 };
+    int32_t guess[PI2_DRAFT_NODES_MOST];
+    uint8_t parents[PI2_DRAFT_NODES_MOST];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pi2_drafting *drafting = NULL;
+        uint32_t count = 0;
+        pi2_drafter_counters counters[2];
+        assert_int_equal(pi2_drafting_create(&options, &drafting), PI2_OK);
+        pi2_drafting_note_pass(drafting, 0, 0, slow_pass_ns);
+        pi2_drafting_push(drafting, &(int32_t){ 7 }, 1);
+        assert_int_equal(pi2_drafting_guess(drafting, 8, guess, parents, &count), PI2_OK);
+        assert_int_equal(told.named, 1); /* nobody knows what it takes */
+        assert_int_equal(count, 3);
+        assert_true(guess[1] == 500 && guess[2] == 501 && parents[2] == 2);
+        pi2_drafting_note_pass(drafting, count, 0, slow_pass_ns);
+        pi2_drafting_push(drafting, cases[i].text, cases[i].right);
+        pi2_drafting_note_guess(drafting, cases[i].checked, cases[i].right, cases[i].path);
+        assert_int_equal(told.held, cases[i].held < 1 ? cases[i].held : 1); /* its chain had one token */
+        assert_int_equal(told.judged, 1);
+        pi2_drafting_push(drafting, &(int32_t){ 9 }, 1);
+        assert_int_equal(pi2_drafting_guess(drafting, 8, guess, parents, &count), PI2_OK);
+        assert_true(told.named > 1 && count == 3);
+        pi2_drafting_note_pass(drafting, count, 0, slow_pass_ns);
+        pi2_drafting_push(drafting, cases[i].text, cases[i].right);
+        pi2_drafting_note_guess(drafting, cases[i].checked, cases[i].right, cases[i].path);
+        assert_int_equal(told.judged, cases[i].judged);
+        assert_int_equal(told.held, cases[i].held);
+        assert_int_equal(pi2_drafting_count(drafting, counters, 2), 2);
+        assert_int_equal(counters[0].right, 2 * cases[i].right);
+        assert_int_equal(counters[1].guessed, 0);
+        assert_int_equal(pi2_drafting_guess_beside(drafting, 8, guess, parents, &count), PI2_OK);
+        assert_int_equal(told.named, 0); /* a chain */
+        pi2_drafting_free(drafting);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_longest_then_latest),
@@ -504,7 +583,7 @@ int main(void) {
         cmocka_unit_test(test_depth_of_trees), cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_a_drafter_after_a_stop),
         cmocka_unit_test(test_what_a_drafter_may_lose),
-        cmocka_unit_test(test_what_a_drafter_is_told),
+        cmocka_unit_test(test_what_a_drafter_is_told), cmocka_unit_test(test_what_is_joined),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

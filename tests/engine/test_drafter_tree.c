@@ -58,9 +58,10 @@ static void end(void) {
 }
 
 static pi2_draws next_draws; /* of the next proposals */
+static const pi2_draft_named *next_named; /* what another drafter names for them */
 
 static void propose(const int32_t *tokens, uint32_t length, uint32_t unchanged, pi2_draft_wish wish, pi2_draft *draft) {
-    const pi2_draft_text text = { tokens, length, unchanged, &next_draws };
+    const pi2_draft_text text = { tokens, length, unchanged, &next_draws, next_named };
     draft->count = 99;
     for (uint32_t i = 0; i < PI2_DRAFT_NODES_MOST; i++) draft->parents[i] = (uint8_t)i;
     assert_int_equal(pi2_drafter_tree.propose(made.state, &text, &wish, draft), PI2_OK);
@@ -261,12 +262,71 @@ static void test_chances_are_learnt(void **state) {
     assert_true(chance_after(false) < 0.8 * first);
 }
 
+/* What a drafter that computes names for the text, and behind two of these tokens. */
+static const pi2_draft_named named = {
+    .count = 3, .places = {
+        { .count = 3, .tokens = { 100, 101, 10 }, .sure = { 0.7f, 0.2f, 0.05f } },
+        { .parent = 1, .token = 100, .count = 1, .tokens = { 110 }, .sure = { 0.9f } },
+        { .parent = 1, .token = 101, .count = 2, .tokens = { 120, 121 }, .sure = { 0.6f, 0.3f } } } };
+
+static void test_what_another_names(void **state) {
+    (void)state;
+    static const int32_t text[] = { 5, 9, 8, 5, 60, 110, 42, 5 };
+    const pi2_draft_wish wish = { .most = 15, .nodes = 31, .leaves = 31 };
+    pi2_draft draft, alone;
+    begin(true);
+    propose(text, 8, 0, wish, &alone);
+    next_named = &named;
+    propose(text, 8, 8, wish, &draft);
+    next_named = NULL;
+    check(&draft, &wish);
+    assert_int_equal(draft.tokens[0], 100);
+    assert_int_equal(find(&alone, 0, 100), 0);
+    const uint32_t first = find(&draft, 0, 100), second = find(&draft, 0, 101), of_table = find(&draft, 0, 10);
+    const uint32_t before = find(&alone, 0, 10);
+    assert_true(second && of_table && before);
+    assert_true(draft.chances[of_table - 1] < draft.chances[second - 1]); /* the table's first one */
+    assert_true(draft.chances[of_table - 1] < alone.chances[before - 1]);
+    const uint32_t behind = find(&draft, first, 110);
+    assert_true(behind && find(&draft, second, 120) && find(&draft, second, 121));
+    assert_int_equal(find(&draft, second, 110), 0);
+    assert_true(find(&draft, behind, 42)); /* nobody names what comes there: earlier text does */
+    end();
+}
+
+/* How often what is named is right is learnt by itself. */
+static void test_named_is_learnt(void **state) {
+    (void)state;
+    const pi2_draft_wish wish = { .most = 1, .nodes = 31, .leaves = 31 };
+    int32_t text[CONTEXT];
+    pi2_draft draft;
+    begin(true);
+    const double alone = chance_of((const int32_t[]){ 50 }, 1, 0, 100);
+    double first = 0, last = 0;
+    for (uint32_t i = 0; i < CONTEXT / 2; i++) {
+        text[i] = 150 + (int32_t)i % 40;
+        next_named = &named;
+        propose(text, i + 1, i, wish, &draft);
+        const uint32_t at = find(&draft, 0, 100);
+        assert_true(at > 0);
+        last = (double)draft.chances[at - 1];
+        if (i == 0) first = last;
+    }
+    next_named = NULL;
+    assert_true(last < 0.8 * first);
+    text[0] = 50;
+    const double now = chance_of(text, 1, 0, 100);
+    assert_true(now > 0.99 * alone && now < 1.01 * alone);
+    end();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_alone), cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_text_and_table_are_joined), cmocka_unit_test(test_without_a_table),
         cmocka_unit_test(test_longer_matches),
         cmocka_unit_test(test_what_passes_gave), cmocka_unit_test(test_chances_are_learnt),
+        cmocka_unit_test(test_what_another_names), cmocka_unit_test(test_named_is_learnt),
     };
     return cmocka_run_group_tests_name("drafter tree", tests, NULL, NULL);
 }

@@ -456,7 +456,7 @@ static void compare_guesses(const char *model, const char *head, const pi2_draft
         pi2_draft draft;
         if (steps[i].picked >= 0) assert_int_equal(token, steps[i].picked);
         text[length - 1] = token;
-        assert_int_equal(kind->propose(drafter, &(pi2_draft_text){ text, length, length - 1, &draws },
+        assert_int_equal(kind->propose(drafter, &(pi2_draft_text){ text, length, length - 1, &draws, NULL },
                                        &(pi2_draft_wish){ .most = GUESSES }, &draft), PI2_OK);
         assert_int_equal(draft.count, GUESSES);
         if (steps[i].guesses[0] >= 0) assert_memory_equal(draft.tokens, steps[i].guesses, sizeof steps[i].guesses);
