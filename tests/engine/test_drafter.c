@@ -71,6 +71,46 @@ static void test_longest_then_latest(void **state) {
     pi2_drafting_free(drafter);
 }
 
+/* How sure earlier text is of a first token, and of those behind it, follows what its guesses came to: after a match of
+ * one length, the others' stay. */
+static void test_what_matches_learn(void **state) {
+    (void)state;
+    static const int32_t tokens[] = { 1, 2, 3, 4, 1 }, longer[] = { 6, 1, 2, 8, 6, 1 };
+    const pi2_drafter_kind *kind = &pi2_drafter_ngram;
+    const pi2_draft_text text = { .tokens = tokens, .length = COUNT(tokens) };
+    const pi2_draft_text other = { .tokens = longer, .length = COUNT(longer) };
+    const pi2_draft_wish wish = { .most = 3 };
+    pi2_draft draft;
+    void *drafter = NULL;
+    assert_int_equal(kind->begin(NULL, &drafter), PI2_OK);
+    assert_int_equal(kind->propose(drafter, &other, &wish, &draft), PI2_OK);
+    const float other_first = draft.chances[0], other_later = draft.chances[1];
+    assert_int_equal(kind->propose(drafter, &text, &wish, &draft), PI2_OK);
+    assert_int_equal(draft.count, 3);
+    float first = draft.chances[0], later = draft.chances[1];
+    for (int turn = 0; turn < 60; turn++) { /* wrong from the first token on: of those behind it nothing is learnt */
+        kind->judge(drafter, 1, 0, NULL);
+        assert_int_equal(kind->propose(drafter, &text, &wish, &draft), PI2_OK);
+        assert_true(draft.chances[0] < first && draft.chances[1] == later);
+        first = draft.chances[0];
+    }
+    assert_true(first < 0.01f);
+    for (int turn = 0; turn < 60; turn++) { /* the first token right, the next one wrong */
+        kind->judge(drafter, 2, 1, NULL);
+        assert_int_equal(kind->propose(drafter, &text, &wish, &draft), PI2_OK);
+        assert_true(draft.chances[0] > first && draft.chances[1] < later);
+        first = draft.chances[0];
+        later = draft.chances[1];
+    }
+    assert_true(first > 0.95f && later < 0.01f);
+    kind->judge(drafter, 3, 3, NULL);
+    assert_int_equal(kind->propose(drafter, &text, &wish, &draft), PI2_OK);
+    assert_true(draft.chances[1] > later);
+    assert_int_equal(kind->propose(drafter, &other, &wish, &draft), PI2_OK);
+    assert_true(draft.chances[0] == other_first && draft.chances[1] == other_later);
+    kind->end(drafter);
+}
+
 static void test_nothing_to_guess(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 5 };
@@ -573,7 +613,7 @@ static void test_what_is_joined(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_longest_then_latest),
-        cmocka_unit_test(test_nothing_to_guess),
+        cmocka_unit_test(test_what_matches_learn), cmocka_unit_test(test_nothing_to_guess),
         cmocka_unit_test(test_before_a_pass_was_timed),
         cmocka_unit_test(test_length_follows_what_was_seen),
         cmocka_unit_test(test_guesses_in_memory), cmocka_unit_test(test_what_guesses_may_lose),
