@@ -20,8 +20,8 @@
 #include "support/family_model.h"
 #include "support/sanitizer.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum {
     LENGTH = PI2_UNDER_TSAN ? 40 : 112, WIDE = 512, MOST = 6, SCARCE = 16000000, TOKENS = 250, STEPS = 120,
@@ -561,11 +561,7 @@ static int set_up(void **state) {
     saved_path = test_folder_path("saved.session");
     for (int t = 0; t < WIDE; t++) text[t] = (int32_t)draw(TOKENS);
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     options.tied_head = false;
     if (pi2_tiny_model_write_apart(&options, dense_path)) return 1;
     pi2_tiny_model_options_init(&options);

@@ -21,8 +21,8 @@
 #include "powerinfer2/session.h"
 #include "support/emulator.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum {
     PLENTY = PI2_TEST_PLENTY_BYTES, LEAST_MORE = 3000000, STEP = 500000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64
@@ -236,11 +236,7 @@ static void check_model(const pi2_tiny_model_options *model, size_t least_kinds)
 }
 
 static void dense_options(pi2_tiny_model_options *options) {
-    pi2_tiny_model_options_init(options);
-    options->embedding_length = 512;
-    options->layer_count = 4;
-    options->feed_forward_length = 3072;
-    options->head_count = 8;
+    pi2_streamed_model_options_init(options);
     options->vocabulary_size = 700;
     options->attention_biases = true;
     options->rope_scaling = "llama3";

@@ -20,8 +20,8 @@
 #include "support/family_model.h"
 #include "support/sanitizer.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum {
     CONTEXT = PI2_UNDER_TSAN ? 40 : 128, FOLLOWED = PI2_UNDER_TSAN ? 25 : 60, ROOMY = PI2_TEST_PLENTY_BYTES,
@@ -719,11 +719,7 @@ static int set_up(void **state) {
     dense_path = test_folder_path("dense.gguf");
     experts_path = test_folder_path("experts.gguf");
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     options.tied_head = false;
     const int failed = pi2_tiny_model_write_apart(&options, dense_path);
     if (failed) return failed;

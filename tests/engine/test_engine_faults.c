@@ -18,20 +18,16 @@
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/session.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 static char *model_path, *cluster_path, *copy_path;
 
 /* In a child: this process's memory counts against the engine's budget. */
 static int write_model(uint32_t seed, float rope_base) {
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
+    pi2_streamed_model_options_init(&options);
     options.seed = seed;
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
     options.rope_base = rope_base;
     return pi2_tiny_model_write_apart(&options, model_path);
 }

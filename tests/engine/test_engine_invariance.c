@@ -17,8 +17,8 @@
 #include "support/sanitizer.h"
 #include "support/session_run.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum { PROMPT = PI2_UNDER_TSAN ? 17 : 41, DECODED = PI2_UNDER_TSAN ? 2 : 4 };
 
@@ -227,11 +227,7 @@ static int set_up(void **state) {
     model_path = test_folder_path("tiny.gguf");
     neuron_path = test_folder_path("neuron.pi2");
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     options.gate_type = PI2_Q4_1;
     options.down_type = PI2_Q4_K;
     options.tied_head = false;

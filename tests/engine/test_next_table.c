@@ -21,8 +21,8 @@
 #include "engine/session_internal.h"
 #include "support/emulator.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum { CONTEXT = 128, FOLLOWED = 60, ROOMY = PI2_TEST_PLENTY_BYTES, SCARCE = 13000000 };
 
@@ -207,11 +207,7 @@ static int set_up(void **state) {
     model_path = test_folder_path("dense.gguf");
     by_hand = test_folder_path("by_hand.next-tokens");
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     options.tied_head = false;
     return pi2_tiny_model_write_apart(&options, model_path);
 }

@@ -29,8 +29,8 @@
 #include "support/sanitizer.h"
 #include "support/session_run.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum { NUMBER_STEP = 8, LEAST_MASK_BYTES = 512, PLENTY = PI2_TEST_PLENTY_BYTES };
 
@@ -194,11 +194,7 @@ static void test_discarding_by_page_size(void **state) {
 
 static int set_up(void **state) {
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     (void)test_folder_begin(state);
     model_path = test_folder_path("tiny.gguf");
     cluster_path = test_folder_path("tiny.pi2");

@@ -21,8 +21,8 @@
 #include "powerinfer2/session.h"
 #include "support/emulator.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum { CONTEXT = 64, BATCH = 8, HELD = 13, SAVED = 7, AFTER = 40, BYTE_TOKEN = 3, MORE_BYTES = 11500000 };
 
@@ -441,11 +441,7 @@ static int set_up(void **state) {
     again_path = test_folder_path("again.session");
     damaged_path = test_folder_path("damaged.session");
     pi2_tiny_model_options options;
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     return pi2_tiny_model_write_apart(&options, model_path);
 }
 

@@ -22,8 +22,8 @@
 #include "support/family_model.h"
 #include "support/sanitizer.h"
 #include "support/small_budget.h"
+#include "support/streamed_model.h"
 #include "support/temporary_files.h"
-#include "support/tiny_model.h"
 
 enum { SESSIONS = 8, CONTEXT = 64, BATCH = 12, ANSWER = 12 };
 enum { STEPS = PI2_UNDER_TSAN ? 8 : 40, STREAMED_STEPS = PI2_UNDER_TSAN ? 6 : 16 };
@@ -605,11 +605,7 @@ static int set_up(void **state) {
     options.ffn_activation = "gelu";
     options.ungated = true;
     if (!failed) failed = pi2_tiny_model_write_apart(&options, falcon_path);
-    pi2_tiny_model_options_init(&options);
-    options.layer_count = 4;
-    options.embedding_length = 512;
-    options.feed_forward_length = 3072;
-    options.head_count = 8;
+    pi2_streamed_model_options_init(&options);
     options.context_length = 8192;
     options.tied_head = false;
     if (!failed) failed = pi2_tiny_model_write_apart(&options, dense_path);
