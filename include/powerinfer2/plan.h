@@ -40,13 +40,17 @@ typedef enum pi2_measured {
     PI2_MEASURED_COLUMNS,   /* name: weight type, a: threads, b: neurons of 256 that give something, c: rows. Bytes/s
                                of single neurons' columns, as many as they have in a whole matrix: of Down */
     PI2_MEASURED_PREDICTOR, /* name: "2-bit", "3-bit", "int8", a: threads, c: columns. Bytes/s of a predictor's rows */
+    PI2_MEASURED_STORE,     /* a: threads; name: what the store of single neurons takes beside reading and computing:
+                               "tell": neurons/s whose Gates it is told, "find": units/s that are there, "bring":
+                               units/s that are not, "check": bytes/s of checksums */
     PI2_MEASURED_ATTENTION, /* a: queries at once. Operations/s of one thread */
     PI2_MEASURED_VECTOR,    /* floats/s of one thread through norm, addition and quantising */
     PI2_MEASURED_STAGE,     /* a: threads. Seconds that a stage takes beside its work: the meeting of threads, and
                                waiting for the one that ends last */
     PI2_MEASURED_CORE,      /* a: thread, all computing at once. Operations/s */
     PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight, c: disk. Bytes/s */
-    PI2_MEASURED_SMALL_READ, /* as the disk's, of reads below 64 KB that ascend with gaps, as those of neurons do */
+    PI2_MEASURED_SMALL_READ, /* as the disk's, of reads below 64 KB that ascend with gaps, as those of neurons do,
+                               while threads compute on every processor */
     PI2_MEASURED_READ_CPU,  /* name: read method, a: bytes of a read, c: disk. Seconds of processor time for a byte */
     PI2_MEASURED_KINDS
 } pi2_measured;

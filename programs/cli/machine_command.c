@@ -151,6 +151,11 @@ static void print_item(const pi2_machine_profile *profile, const pi2_measurement
     case PI2_MEASURED_PREDICTOR:
         (void)printf("predictor  %2llu threads  %-8s %5llu columns %8.1f GB/s", a, item->name, c, item->value / 1e9);
         break;
+    case PI2_MEASURED_STORE:
+        (void)printf("store      %2llu threads  %-8s               %8.1f %s", a, item->name,
+                     item->value / (strcmp(item->name, "check") == 0 ? 1e9 : 1e6),
+                     strcmp(item->name, "check") == 0 ? "GB/s" : "million/s");
+        break;
     case PI2_MEASURED_BATCH:
         (void)printf("batch %3llu  %2llu threads  %-8s %5llu columns %8.1f GOP/s", a, b, item->name, c,
                      item->value / 1e9);

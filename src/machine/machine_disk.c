@@ -5,9 +5,13 @@
  * A stream's ring has a quarter of its bytes in flight, what follows is asked for already, and threads read what has
  * come. All three count: with as many asked for as in flight each read that ends waits for a thread to wake up; a
  * ring that caches hold, whose bytes were used, is written to faster than memory that nobody looked at.
+ *
+ * Single neurons are asked for while every thread computes Gate, so whatever reads has to get a processor first: their
+ * small reads are measured beside threads that compute, one on each processor, of which one asks.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +23,7 @@
 #include "base/fail.h"
 #include "base/memory_limit.h"
 #include "base/pages.h"
+#include "base/team.h"
 #include "machine/machine_measure.h"
 #include "machine/plain_read.h"
 #include "storage/reader.h"
@@ -26,7 +31,8 @@
 enum {
     FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 64 << 20, LEAST_BUFFER_BYTES = 32 << 20,
     BRIEF_BUFFER_BYTES = 16 << 20, PATTERN_BYTES = 1 << 20, STRIDE = 17,
-    RING_IN_FLIGHT = 4, LEAST_RING_BYTES = 4 << 20 /* one of so many bytes is in flight */
+    RING_IN_FLIGHT = 4, LEAST_RING_BYTES = 4 << 20, /* one of so many bytes is in flight */
+    COMPUTED_BYTES = 8 << 10 /* by a thread before it looks whether a read has ended */
 };
 
 enum { MOST_ASKED = PI2_SMALL_READ_DEPTH };
@@ -53,6 +59,16 @@ static double cpu_of(clockid_t clock) {
 /* Of the threads that read: this one waits for them, spinning. */
 static double cpu_seconds(void) { return cpu_of(CLOCK_PROCESS_CPUTIME_ID) - cpu_of(CLOCK_THREAD_CPUTIME_ID); }
 
+/** What the threads compute meanwhile. */
+typedef struct disk_company {
+    pi2_team *team;
+    const uint8_t *memory;      /* gone through again and again */
+    size_t bytes;
+    _Atomic bool ends;
+    _Atomic uint64_t cpu_ns;    /* of all threads but the one that asks */
+    _Atomic uint64_t used;      /* of what was computed: so it is */
+} disk_company;
+
 /** What the rounds of one case gave together. */
 typedef struct disk_sum {
     double bytes, seconds, cpu_bytes, cpu;
@@ -70,6 +86,8 @@ typedef struct disk_case {
     bool brief;
     double seconds;
     double sustained;   /* bytes/s that lasted; 0: not measured */
+    disk_company company;
+    size_t computed;    /* where the thread that asks computes next */
     pi2_read_request requests[MOST_ASKED];
 } disk_case;
 
@@ -111,6 +129,21 @@ static void add_reads(const disk_case *c, read_mark begin, read_mark end, disk_s
     sum->seconds += (double)(end.ns - begin.ns) * 1e-9;
 }
 
+static size_t compute_some(disk_company *company, size_t at) {
+    if (at + COMPUTED_BYTES > company->bytes) at = 0;
+    const uint64_t sum = pi2_plain_read(company->memory + at, COMPUTED_BYTES);
+    atomic_store_explicit(&company->used, sum, memory_order_relaxed);
+    return at + COMPUTED_BYTES;
+}
+
+/* Of a small read the thread computes until it has ended, for others it waits. */
+static pi2_status await_read(disk_case *c, pi2_read_request *request, unsigned spin_us) {
+    while (is_small(c->block) && atomic_load(&request->state) == PI2_READ_QUEUED) {
+        c->computed = compute_some(&c->company, c->computed);
+    }
+    return pi2_reader_wait(c->reader, request, spin_us);
+}
+
 /** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
 static pi2_status run_case(disk_case *c, disk_sum *sum) {
     const uint32_t asked = asked_for(c), window = asked < 8 ? 8 : asked;
@@ -121,7 +154,7 @@ static pi2_status run_case(disk_case *c, disk_sum *sum) {
     for (uint32_t slot = 0; slot < asked; slot++) submit(c, slot, number++);
     for (;;) {
         const uint32_t slot = (uint32_t)(now.done % asked);
-        PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], spin_us));
+        PI2_TRY(await_read(c, &c->requests[slot], spin_us));
         c->used += pi2_plain_read(c->requests[slot].destination, c->block);
         now = (read_mark){ .ns = pi2_clock_ns(), .done = now.done + 1 };
         if (now.done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
@@ -142,12 +175,43 @@ static pi2_status run_case(disk_case *c, disk_sum *sum) {
     return PI2_OK;
 }
 
+/** One case, for a team's members. */
+typedef struct shared_case {
+    disk_case *c;
+    disk_sum *sum;
+    pi2_status status;
+} shared_case;
+
+/* The first member asks, the others compute until it is done. */
+static void case_member(void *argument, unsigned member, unsigned members) {
+    shared_case *shared = argument;
+    disk_company *company = &shared->c->company;
+    if (member == 0) {
+        shared->status = run_case(shared->c, shared->sum);
+        atomic_store(&company->ends, true);
+        return;
+    }
+    const uint64_t begin_ns = pi2_clock_thread_ns();
+    size_t at = company->bytes / members * member;
+    while (!atomic_load_explicit(&company->ends, memory_order_relaxed)) at = compute_some(company, at);
+    (void)atomic_fetch_add(&company->cpu_ns, pi2_clock_thread_ns() - begin_ns);
+}
+
+static pi2_status run_in_company(disk_case *c, disk_sum *sum) {
+    shared_case shared = {.c = c, .sum = sum, .status = PI2_OK};
+    atomic_store(&c->company.ends, false);
+    atomic_store(&c->company.cpu_ns, 0);
+    pi2_team_run(c->company.team, case_member, &shared);
+    sum->cpu -= (double)atomic_load(&c->company.cpu_ns) * 1e-9;
+    return shared.status;
+}
+
 static pi2_status measure_case(disk_case *c, const char *path, const char *method, disk_sum *sum) {
     const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
                                         .buffer_bytes = c->buffer_bytes};
     if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
     const double cpu_begin = cpu_seconds(); /* opening takes as much as some hundred reads */
-    const pi2_status status = run_case(c, sum);
+    const pi2_status status = is_small(c->block) ? run_in_company(c, sum) : run_case(c, sum);
     sum->cpu += cpu_seconds() - cpu_begin;
     pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
     return status;
@@ -253,7 +317,11 @@ static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file
         c->buffer = buffer;
         c->buffer_bytes = bytes;
         c->brief = brief;
-        status = measure_cases(m, c, path);
+        c->company.memory = m->memory ? m->memory + m->far.begin : buffer;
+        c->company.bytes = m->memory ? m->far.bytes : bytes;
+        status = pi2_team_create(pi2_default_threads(), NULL, &c->company.team);
+        if (status == PI2_OK) status = measure_cases(m, c, path);
+        pi2_team_destroy(c->company.team);
     }
     pi2_pages_release(buffer, bytes);
     free(c);

@@ -66,6 +66,7 @@ static pi2_status measure_turn(pi2_measuring *measuring, const unsigned *points,
         const bool at_an_end = i == 0 || i + 1 == count;
         pi2_status status = pi2_measure_compute(measuring, team, at_an_end);
         if (status == PI2_OK && at_an_end) status = pi2_measure_neurons(measuring, team);
+        if (status == PI2_OK && at_an_end) status = pi2_measure_store(measuring, team);
         pi2_team_destroy(team);
         PI2_TRY(status);
     }
@@ -121,7 +122,7 @@ static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
     measuring->step_count = pi2_measure_disk_steps() + turns;
     for (size_t i = 0; i < count; i++) {
         const bool at_an_end = i == 0 || i + 1 == count;
-        const unsigned neurons = at_an_end ? pi2_measure_neuron_steps() : 0;
+        const unsigned neurons = at_an_end ? pi2_measure_neuron_steps() + pi2_measure_store_steps() : 0;
         measuring->step_count += turns * (pi2_measure_compute_steps(at_an_end) + neurons);
     }
     PI2_TRY(measure_turns(measuring, points, count, turns));

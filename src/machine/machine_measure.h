@@ -48,6 +48,8 @@ const uint8_t *pi2_measuring_place(const pi2_measuring *measuring, pi2_reach *re
 pi2_status pi2_measure_compute(pi2_measuring *measuring, pi2_team *team, bool batches);
 /** Rows and columns of single neurons, and the rows of predictors. Errors  MEMORY, INTERRUPTED */
 pi2_status pi2_measure_neurons(pi2_measuring *measuring, pi2_team *team);
+/** What the store of single neurons takes beside reading and computing. Errors  MEMORY, INTERRUPTED */
+pi2_status pi2_measure_store(pi2_measuring *measuring, pi2_team *team);
 /** What depends on one thread only: attention, vectors. Errors  MEMORY */
 pi2_status pi2_measure_serial(pi2_measuring *measuring);
 /** Storage. folder: where a file is made when options->disk_path is none. Errors  IO, MEMORY, INTERRUPTED */
@@ -57,6 +59,7 @@ pi2_status pi2_measure_disk_briefly(pi2_measuring *measuring);
 /** Values that each of them will step through. */
 unsigned pi2_measure_compute_steps(bool batches);
 unsigned pi2_measure_neuron_steps(void);
+unsigned pi2_measure_store_steps(void);
 unsigned pi2_measure_disk_steps(void);
 
 #endif

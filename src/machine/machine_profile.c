@@ -22,8 +22,8 @@ enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + PI2_PROFILE_DISKS * 320 + 1024
 static const char profile_head[] = "powerinfer2-machine-profile ";
 
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
-    "buffer", "memory", "decode", "batch", "rows", "columns", "predictor", "attention", "vector", "stage", "core",
-    "disk", "small_read", "read_cpu"};
+    "buffer", "memory", "decode", "batch", "rows", "columns", "predictor", "store", "attention", "vector", "stage",
+    "core", "disk", "small_read", "read_cpu"};
 
 const char *pi2_measured_name(pi2_measured what) {
     return (unsigned)what < PI2_MEASURED_KINDS ? kind_names[what] : "unknown";

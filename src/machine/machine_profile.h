@@ -1,7 +1,7 @@
 /*
  * machine_profile.h: a list of measurements with the identity of the machine, and its text file.
  *
- *   powerinfer2-machine-profile 7
+ *   powerinfer2-machine-profile 8
  *   cpu AMD EPYC 9554
  *   isa AVX-512 VNNI
  *   system Linux 6.1.0 x86_64
@@ -18,7 +18,7 @@
 #include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 7, PI2_PROFILE_MOST = 4096, PI2_PROFILE_DISKS = 8,
+enum { PI2_PROFILE_VERSION = 8, PI2_PROFILE_MOST = 4096, PI2_PROFILE_DISKS = 8,
        PI2_PROFILE_SHARES = 256 /* neurons, of which b of PI2_MEASURED_COLUMNS give something */ };
 /** No disk of a profile: what is asked of it is 0. */
 #define PI2_PROFILE_NO_DISK UINT32_MAX

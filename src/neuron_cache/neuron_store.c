@@ -752,6 +752,9 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
         pi2_neuron_store_free(store);
         return status;
     }
+    for (uint32_t b = 0; options->places && b < options->banks->count; b++) {
+        store->banks[b].head.place_of = options->places;
+    }
     pi2_neuron_store_offer_memory(store);
     *store_out = store;
     return PI2_OK;

@@ -44,6 +44,8 @@ typedef struct pi2_neuron_store_options {
     uint64_t shared_bytes;
     const pi2_unit_rule *rule;     /* which unit leaves; NULL: the default */
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
+    const uint32_t *places;        /* of a store that is described: where each neuron of every bank lies; outlives the
+                                      store. NULL: pi2_neuron_store_head() has nothing, and Gates are not told */
     uint32_t gap_units;            /* as many as lie between two wanted units at most, for one read to bring both */
     /** Told of what every layer used: keys (bank * pi2_neuron_store_layer_keys() + unit) ascending; NULL and the pass's
      *  tokens when a pass begins. For layers of one bank each. NULL: nobody is told. One thread. */
@@ -68,7 +70,7 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
 size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks);
 
 /**
- * Reads and checks the heads; of a store that is_described none, and pi2_neuron_store_head() has nothing.
+ * Reads and checks the heads; of a store that is_described none, and pi2_neuron_store_head() has the places alone.
  * Errors  MEMORY, INVALID (too little memory: with the least), IO, FORMAT (a head's checksum, an order that is none)
  */
 pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out);

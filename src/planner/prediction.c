@@ -145,6 +145,18 @@ double pi2_prediction_predictor(const setting *s, double *spread) {
     return divide((double)n->predictor_bytes, speed) / fmin(s->what_if->compute, s->what_if->memory);
 }
 
+double pi2_prediction_store(const setting *s, const char *name, double count, double *spread) {
+    double own;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_STORE, name, s->w->threads, 0, 0, &own);
+    *spread = fmax(*spread, own);
+    return divide(count, speed) / s->what_if->compute;
+}
+
+double pi2_prediction_bringing(const setting *s, double units, double *spread) {
+    return pi2_prediction_store(s, "bring", units, spread) +
+           pi2_prediction_store(s, "check", units * s->w->neurons.unit_bytes, spread);
+}
+
 /** Positions that a token sees, on average over the layers that attend. */
 static double keys_seen(const pi2_workload *w, double keys) {
     const double share = divide(w->window_layers, w->attention_layers);

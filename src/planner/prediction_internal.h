@@ -24,6 +24,11 @@ double pi2_prediction_rows(const pi2_prediction_setting *s, pi2_weight_role role
 double pi2_prediction_columns(const pi2_prediction_setting *s, pi2_weight_role role, double gives, double *spread);
 /** Seconds of a predictor's rows, for one token. */
 double pi2_prediction_predictor(const pi2_prediction_setting *s, double *spread);
+/** Seconds that the store of neurons takes for so many of what a profile names so (PI2_MEASURED_STORE); 0 where it has
+ *  no figures of that. */
+double pi2_prediction_store(const pi2_prediction_setting *s, const char *name, double count, double *spread);
+/** Of so many units that are not there: bringing them, and their checksums. */
+double pi2_prediction_bringing(const pi2_prediction_setting *s, double units, double *spread);
 /** Seconds of what lies between the matrices: attention, norms, quantising. */
 double pi2_prediction_between(const pi2_prediction_setting *s, const pi2_pass *pass);
 /** Seconds in which so many stages begin and end. */

@@ -53,6 +53,11 @@ static neuron_work find_work(const pi2_prediction_setting *s, const pi2_pass *pa
     if (n->is_named) work.gate = tokens * (pi2_prediction_predictor(s, spread) + n->fires * of_gate);
     work.up *= tokens * n->fires;
     work.down *= tokens * n->gives;
+    /* Of experts nobody is told of Gates: they would be old. */
+    const double told = s->w->experts.count || n->is_named ? 0 : (double)n->layers * s->w->feed_forward;
+    work.gate += pi2_prediction_store(s, "tell", tokens * told, spread) +
+                 pi2_prediction_store(s, "find", used_units(n, pass->tokens), spread);
+    work.up += pi2_prediction_bringing(s, work.missed, spread);
     return work;
 }
 

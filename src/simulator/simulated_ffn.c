@@ -48,7 +48,7 @@ static uint32_t gate(pi2_simulated_walk *walk, uint32_t bank) {
     uint32_t here = 0, late_count = 0, asked = 0, begin = 0;
     for (uint32_t part = 0; part < PI2_SIMULATED_GATE_PARTS; part++) {
         const uint32_t end = walk->late_first[part + 1], late_before = late_count;
-        pi2_simulated_work(walk, walk->gate_seconds / PI2_SIMULATED_GATE_PARTS);
+        pi2_simulated_work(walk, walk->gate_seconds / PI2_SIMULATED_GATE_PARTS + (end - begin) * walk->find_seconds);
         if (end > begin) pi2_neuron_store_collect(neurons);
         for (uint32_t i = begin; i < end; i++) {
             if (!pi2_neuron_store_hit(neurons, bank, walk->late[i])) walk->late[late_count++] = walk->late[i];
@@ -85,7 +85,7 @@ static pi2_status late_units(pi2_simulated_walk *walk, uint32_t bank, uint32_t b
     for (uint32_t i = begin; i < end; i++) {
         PI2_TRY(pi2_neuron_store_take(neurons, bank, walk->late[i], &memory));
         pi2_simulated_wait(walk, walk->disk->unit_there[first_unit + walk->late[i]]);
-        pi2_simulated_work(walk, walk->neuron_seconds);
+        pi2_simulated_work(walk, walk->bring_seconds + walk->neuron_seconds);
     }
     return PI2_OK;
 }

@@ -209,7 +209,11 @@ static void set_times(pi2_simulated_walk *walk, bool by_neuron) {
         const double rows = pi2_prediction_rows(&setting, PI2_ROLE_GATE, &spread);
         const double gate = pi2_prediction_predictor(&setting, &spread) + n->fires * rows;
         walk->gate_seconds = walk->tokens * gate / n->layers;
+    } else {
+        walk->gate_seconds += pi2_prediction_store(&setting, "tell", (double)walk->tokens * w->feed_forward, &spread);
     }
+    walk->find_seconds = pi2_prediction_store(&setting, "find", 1, &spread);
+    walk->bring_seconds = pi2_prediction_bringing(&setting, 1, &spread);
     walk->neuron_seconds = each * pi2_prediction_rows(&setting, PI2_ROLE_UP, &spread);
     const double given = n->fires > 0 ? n->gives / n->fires : 1;
     walk->column_seconds = each * given * pi2_prediction_columns(&setting, PI2_ROLE_DOWN, n->gives, &spread);

@@ -34,6 +34,7 @@ typedef struct pi2_simulated_walk {
     uint32_t tokens, position;
     double fixed_seconds;          /* of a layer, between matrices */
     double gate_seconds, neuron_seconds, column_seconds; /* of a layer's Gate; of a used unit's Up, and Down */
+    double find_seconds, bring_seconds; /* of a used unit in the store; of one more that is not there */
     /* the rest is its own */
     pi2_simulated_speed speeds[PI2_SIMULATED_SPEEDS];
     uint32_t speed_count;

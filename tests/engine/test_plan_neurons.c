@@ -18,6 +18,7 @@
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/plan.h"
+#include "powerinfer2/simulate_model.h"
 #include "statistics/neuron_statistics.h"
 #include "support/emulator.h"
 #include "support/temporary_files.h"
@@ -220,6 +221,72 @@ static void test_an_engine_reads_them_at_once(void **state) {
     }
 }
 
+/* ---- what the store takes of the processors, simulated ---- */
+
+static pi2_status try_simulation(uint64_t memory_bytes, pi2_model_simulated *run) {
+    pi2_engine_options options;
+    pi2_model_simulation simulation;
+    pi2_engine_options_init(&options);
+    pi2_model_simulation_init(&simulation);
+    options.model_path = cluster_path;
+    options.memory_bytes = memory_bytes;
+    options.context_tokens = 64;
+    options.thread_count = 1;
+    simulation.profile = profile;
+    simulation.statistics = statistics_path;
+    simulation.tokens = 8;
+    return pi2_simulate_model(&options, &simulation, run);
+}
+
+/* With a line more in the profile, which name NULL leaves out. */
+static pi2_model_simulated simulate(const char *name, double value) {
+    const size_t before = profile->count;
+    pi2_model_simulated run;
+    if (name) (void)pi2_profile_add(profile, PI2_MEASURED_STORE, name, 1, 0, 0, value, 0);
+    if (try_simulation(PLENTY, &run) != PI2_OK) fail_msg("%s", pi2_error_text());
+    profile->count = before;
+    return run;
+}
+
+/* Within so little memory that units are read; what the process holds moves from one plan to the next, so a budget at
+ * the edge may hold none then. Returns how much longer a pass takes for each unit; 0: this budget is none. */
+static double more_for_a_unit(uint64_t budget, const char *name, double value) {
+    const size_t before = profile->count;
+    pi2_model_simulated without, with;
+    if (try_simulation(budget, &without) != PI2_OK || without.reads_per_token < 1) return 0;
+    (void)pi2_profile_add(profile, PI2_MEASURED_STORE, name, 1, 0, 0, value, 0);
+    const bool is_planned = try_simulation(budget, &with) == PI2_OK && with.reads_per_token >= 1;
+    profile->count = before;
+    return is_planned ? (with.mean_seconds - without.mean_seconds) / (with.bytes_per_token / 4096) : 0;
+}
+
+static double least_more_for_a_unit(const char *name, double value) {
+    for (uint64_t budget = 4000000; budget < PLENTY; budget += 100000) {
+        const double more = more_for_a_unit(budget, name, value);
+        if (more > 0) return more;
+    }
+    fail_msg("no budget holds a part");
+    return 0;
+}
+
+static void test_simulated_store(void **state) {
+    (void)state;
+    make_model("relu");
+    /* An eighth of the units is used by every token. */
+    write_statistics(LAYERS, NEURONS / 8, TOKENS, 0, model_hash);
+    const pi2_prediction all = predict(PLENTY);
+    const double base = simulate(NULL, 0).mean_seconds, used = all.neuron_share * (double)all.neuron_units;
+    assert_near(used, (double)all.neuron_units / 8, 1e-6);
+    assert_near(simulate("find", 1e4).mean_seconds - base, used / 1e4, 1e-9);
+    assert_near(simulate("tell", 1e5).mean_seconds - base, LAYERS * NEURONS / 1e5, 1e-9);
+    assert_near(simulate("bring", 1).mean_seconds, base, 1e-12);
+    if (PI2_UNDER_EMULATOR) return; /* a budget for a part of so small a model, beside what qemu holds */
+    /* They fire half of the time, as many others do once: what is not there is brought, and its checksum taken. */
+    write_statistics(LAYERS, NEURONS / 8, TOKENS / 2, NEURONS / 8, model_hash);
+    assert_near(least_more_for_a_unit("bring", 100), 0.01, 0.005);
+    assert_near(least_more_for_a_unit("check", 409600), 0.01, 0.005);
+}
+
 static int setup(void **state) {
     (void)test_folder_begin(state);
     model_path = test_folder_path("model.gguf");
@@ -245,6 +312,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_counted), cmocka_unit_test(test_rounded),
                                        cmocka_unit_test(test_drelu),
                                        cmocka_unit_test(test_in_part), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_simulated_store),
                                        cmocka_unit_test(test_an_engine_reads_them_at_once)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

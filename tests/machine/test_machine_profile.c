@@ -188,6 +188,13 @@ static void test_measuring(void **state) {
     assert_true(pi2_profile_value(profile, PI2_MEASURED_ROWS, "Q8_0", 1, 0, 4096, NULL) > 0);
     assert_true(pi2_profile_value(profile, PI2_MEASURED_ROWS, "IQ4_XS", 1, 0, 4096, NULL) == 0); /* has no columns */
     assert_true(pi2_profile_value(profile, PI2_MEASURED_PREDICTOR, "2-bit", 1, 0, 4096, NULL) > 0);
+    static const char *const of_store[] = {"tell", "find", "bring", "check"};
+    for (size_t i = 0; i < sizeof of_store / sizeof of_store[0]; i++) {
+        const double speed = pi2_profile_value(profile, PI2_MEASURED_STORE, of_store[i], 1, 0, 0, NULL);
+        if (!(speed > 0 && speed < 1e12)) fail_msg("%s: %g", of_store[i], speed);
+    }
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 1, 0, NULL) > 0);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_READ_CPU, "pread", 4096, 1, 0, NULL) > 0);
     assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) > 0);
     assert_int_equal(pi2_machine_disk_count(profile), 1);
     assert_false(pi2_machine_needs_disk(profile, path));

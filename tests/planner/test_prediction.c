@@ -434,6 +434,33 @@ static void test_neuron_speeds(void **state) {
     free(profile);
 }
 
+/* The store is told of 4000 Gates, looks for 800 units, brings 400 of 4096 bytes and takes their checksums. */
+static void test_store_of_neurons(void **state) {
+    (void)state;
+    static const struct { const char *name; double speed, more; } lines[] = {
+        { "tell", 10e6, 0.4e-3 }, { "find", 2e6, 0.4e-3 }, { "bring", 0.5e6, 0.8e-3 }, { "check", 4.096e9, 0.4e-3 } };
+    enum { LINES = sizeof lines / sizeof lines[0] };
+    const pi2_pass one = {1, 0, 0, false};
+    const pi2_what_if twice = {1, 1, 2};
+    for (size_t i = 0; i < LINES; i++) {
+        pi2_machine_profile *profile = make_neuron_profile(409.6e9);
+        pi2_workload workload = make_neurons();
+        workload.feed_forward = 1000;
+        const double before = pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds;
+        const double before_twice = pi2_predict_pass(&workload, profile, &twice, &one).seconds;
+        (void)pi2_profile_add(profile, PI2_MEASURED_STORE, lines[i].name, 2, 0, 0, lines[i].speed, 0);
+        assert_near(pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds, before + lines[i].more);
+        assert_near(pi2_predict_pass(&workload, profile, &twice, &one).seconds, before_twice + lines[i].more / 2);
+        /* Nothing tells of Gates where a predictor names who fires. */
+        workload.neurons.is_named = true;
+        const double named = pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds;
+        profile->count--;
+        assert_near(named, pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds +
+                               (i == 0 ? 0 : lines[i].more));
+        free(profile);
+    }
+}
+
 /* What a cache holds is as fast as was measured there; what lies between, as far between as plain reading is. */
 static void test_caches(void **state) {
     (void)state;
@@ -518,6 +545,7 @@ int main(void) {
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
                                        cmocka_unit_test(test_hiding_batch),
                                        cmocka_unit_test(test_neurons), cmocka_unit_test(test_neuron_speeds),
+                                       cmocka_unit_test(test_store_of_neurons),
                                        cmocka_unit_test(test_caches),
                                        cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice),
                                        cmocka_unit_test(test_processor_time_of_reads)};
