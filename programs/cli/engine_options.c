@@ -121,15 +121,20 @@ static const pi2_cli_option trace_options[] = {
      NULL, 0, 0},
 };
 
+#define BY_DEVICE "a device computes where '--device NAME' names it, '--device-share X' of the weights"
+#define BY_SPEED "all that '--device NAME,NAME' names share the work by their speeds"
+
 static const pi2_cli_option no_effect_options[] = {
-    {"-ngl, --n-gpu-layers, --gpu-layers", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
-    {"-sm, --split-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
-    {"-ts, --tensor-split", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
-    {"-mg, --main-gpu", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-ngl, --n-gpu-layers, --gpu-layers", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_DEVICE, NULL, 0, 0},
+    {"-sm, --split-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_SPEED, NULL, 0, 0},
+    {"-ts, --tensor-split", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_SPEED, NULL, 0, 0},
+    {"-mg, --main-gpu", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_SPEED, NULL, 0, 0},
     {"-ot, --override-tensor", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-ncmoe, --n-cpu-moe", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-cmoe, --cpu-moe", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"-nkvo, --no-kv-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"--op-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"--no-op-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"-fa, --flash-attn", NULL, PI2_CLI_NO_EFFECT_SWITCH, 0, NULL, "", NULL, 0, 0},
     {"-ub, --ubatch-size", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-tb, --threads-batch", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},

@@ -93,6 +93,10 @@ static int unknown_option(const pi2_cli_command *command, const char *word) {
             }
         }
     }
+    if (strcmp(word, "--list-devices") == 0) { /* llama.cpp has it in every command */
+        return pi2_cli_usage_error("%s: unknown option '%s'; 'powerinfer2 machine %s' lists them", command->name,
+                                   word, word);
+    }
     const char *nearest = pi2_cli_nearest(word, words);
     if (nearest) {
         return pi2_cli_usage_error("%s: unknown option '%s'; did you mean '%s'?", command->name, word,
@@ -189,7 +193,7 @@ static int set(const pi2_cli_option *option, const char *name, const char *value
     case PI2_CLI_NO_EFFECT:
     case PI2_CLI_NO_EFFECT_VALUE:
     case PI2_CLI_NO_EFFECT_SWITCH:
-        pi2_cli_warn("%s has no effect here", name);
+        pi2_cli_warn("%s has no effect here%s%s", name, *option->help ? ": " : "", option->help);
         return PI2_CLI_GO_ON;
     case PI2_CLI_SILENT:
     case PI2_CLI_SILENT_SWITCH: return PI2_CLI_GO_ON;

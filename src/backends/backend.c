@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
@@ -119,7 +120,7 @@ pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options
     const size_t length = strcspn(name, ":");
     for (size_t i = 0; kind_at(i); i++) {
         const pi2_backend_kind *kind = kind_at(i);
-        if (strlen(kind->name) != length || strncmp(kind->name, name, length) != 0) continue;
+        if (strlen(kind->name) != length || strncasecmp(kind->name, name, length) != 0) continue;
         unsigned number = 0;
         if (!name[length]) return open_any(kind, options, backend_out);
         PI2_TRY(read_number(name, name + length + 1, &number));
@@ -127,7 +128,8 @@ pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options
     }
     char known[128];
     name_kinds(known, sizeof known);
-    return pi2_fail(PI2_ERR_INVALID, "there is no kind of device '%s' (%s)", name, known);
+    return pi2_fail(PI2_ERR_INVALID, "there is no kind of device '%s' (%s): 'powerinfer2 machine --list-devices' "
+                    "names those that are there", name, known);
 }
 
 void pi2_backend_close(pi2_backend *backend) {

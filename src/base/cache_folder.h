@@ -9,4 +9,8 @@
  *  XDG_CACHE_HOME nor HOME is set, or its name is too long. Threads: any. */
 bool pi2_cache_folder(char *path, size_t capacity);
 
+/** Makes the folders that a path names before its last '/', as far as they are missing; what could not be made shows
+ *  when the file is opened. Threads: any. */
+void pi2_folders_make_above(const char *path);
+
 #endif

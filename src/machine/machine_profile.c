@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -235,16 +234,6 @@ static size_t write_text(const pi2_machine_profile *profile, char *text, size_t 
     return used + (size_t)snprintf(text + used, capacity - used, "checksum %016llx\n", checksum);
 }
 
-static void make_folders(const char *path) {
-    char folder[1024];
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        if ((size_t)(slash - path) >= sizeof folder) return;
-        memcpy(folder, path, (size_t)(slash - path));
-        folder[slash - path] = '\0';
-        (void)mkdir(folder, 0777); /* what is missing shows when the file is opened */
-    }
-}
-
 static bool recognises_profile(const char *path, const uint8_t *head, size_t count) {
     (void)path;
     return pi2_output_head_is(head, count, profile_head);
@@ -255,7 +244,7 @@ static const pi2_output_kind profile_kind = {.what = "a machine profile", .recog
 pi2_status pi2_profile_open(const char *path, const char *measured_path, pi2_output_file *file) {
     const char *const inputs[] = {measured_path, NULL};
     const pi2_output_request request = {.path = path, .kind = &profile_kind, .inputs = inputs};
-    make_folders(path);
+    pi2_folders_make_above(path);
     return pi2_output_file_open(file, &request);
 }
 

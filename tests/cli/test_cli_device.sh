@@ -72,7 +72,7 @@ expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --
 cmp -s "$folder/none" "$folder/out" || fail "trying whether a device pays changes the text"
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl:999
 grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || fail "nothing on a missing device"
-expect_error 2 "there is no kind of device 'npu'" run -m "$folder/dense.gguf" -p x --device npu
+expect_error 2 "there is no kind of device 'npu' (.*): .*--list-devices" run -m "$folder/dense.gguf" -p x --device npu
 expect_error 2 "nothing behind the last comma" run -m "$folder/dense.gguf" -p x --device opencl,
 expect_error 2 "must be a device's number" run -m "$folder/dense.gguf" -p x --device opencl:first
 finish

@@ -70,10 +70,11 @@ expect_error 2 "LLAMA_ARG_CTX_SIZE: 'many'" run -m x -p y
 unset LLAMA_ARG_CTX_SIZE
 # Options of llama.cpp that mean nothing here are taken with a warning, or silently.
 run run -m "$folder/missing.gguf" -p y -ngl 99 --mlock -fa on --color --jinja
-grep -q 'warning: -ngl has no effect' "$folder/err" || fail "-ngl does not warn"
+grep -q "warning: -ngl has no effect here: .*--device NAME" "$folder/err" || fail "-ngl does not warn, or what does it"
 grep -q 'warning: --mlock has no effect' "$folder/err" || fail "--mlock does not warn"
 grep -q 'warning: .*color' "$folder/err" && fail "--color warns"
 grep -q 'missing.gguf' "$folder/err" || fail "-fa took the wrong argument"
+expect_error 2 "powerinfer2 machine --list-devices" run --list-devices
 # The argument of an option is text, whatever it reads like; as a word of its own it asks for help.
 for word in -h --help; do
     for arguments in "-p $word" "-p a -r $word" "-p a -sys $word" "--prompt $word"; do

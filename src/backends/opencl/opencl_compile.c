@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "backends/opencl/opencl_internal.h"
+#include "base/cache_folder.h"
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "base/output_file.h"
@@ -221,6 +222,7 @@ void pi2_opencl_keep(const pi2_opencl_device *device, const char *cache_folder) 
     if (!bytes) return;
     unsigned char *binary = bytes + HEAD_BYTES;
     pi2_output_file file;
+    pi2_folders_make_above(path);
     if (device->cl->GetProgramInfo(device->program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) == CL_SUCCESS &&
         pi2_output_file_open(&file, &(pi2_output_request){ .path = path, .kind = &program_kind }) == PI2_OK) {
         const uint64_t checksum = XXH3_64bits(binary, length);

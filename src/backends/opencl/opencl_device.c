@@ -11,8 +11,9 @@ enum { MOST_PLATFORMS = 16, MOST_DEVICES = 64, FIRST_PATIENCE = 6 };
 #define NO_LOADER "there is no OpenCL loader (libOpenCL.so.1; Debian: ocl-icd-libopencl1), or it is older than 1.2"
 #define NO_DRIVER "OpenCL: no driver is installed that works here: /etc/OpenCL/vendors names them (Debian: " \
                   "intel-opencl-icd, mesa-opencl-icd, pocl-opencl-icd and others)"
-#define NO_DEVICE "OpenCL: %u driver%s, and none of them shows a device: is it one of theirs, and may this user open " \
-                  "it (/dev/dri, group 'render')?"
+#define NO_DEVICE "OpenCL: %u driver%s, and none of them shows a device: is it one of theirs, may this user open it " \
+                  "(/dev/dri, group 'render'), and can a driver that keeps what it compiled write there " \
+                  "(HOME, XDG_CACHE_HOME)?"
 
 extern const pi2_backend_kind pi2_backend_opencl;
 
