@@ -10,6 +10,7 @@
 enum {
     TRIALS = 4,                         /* proposals of a drafter that costs time before it is judged */
     PAUSE_LEAST = 16, PAUSE_MOST = 256, /* passes until one that does not pay is asked again */
+    TREE_LEAST = 12,                    /* tokens that a tree may have whose drafter is judged by it */
     CAUGHT_UP = PI2_DRAFT_MOST + 1      /* a drafter that has more new text to read does not tell what a token costs */
 };
 
@@ -36,7 +37,7 @@ typedef struct draft_pending {
     draft_slot *slot;        /* NULL: there is none */
     uint32_t guessed, sharers; /* sessions that had a part in the pass */
     double draft_ns, more_ns; /* that the guess took before the pass, and in it */
-    bool is_joined;          /* it is a tree that was made of what the slot's drafter named: */
+    bool is_joined, is_small; /* it is a tree of what the slot's drafter named; as small as first ones are: */
     uint32_t at, chain_count; /* behind so many tokens; the drafter's own guess there */
     int32_t chain[PI2_DRAFT_MOST];
 } draft_pending;
@@ -317,6 +318,7 @@ static pi2_status join(pi2_drafting *drafting, draft_slot *joiner, const pi2_dra
     PI2_TRY(propose(drafting, joiner, &wish, &tree));
     if (tree.count == 0) return PI2_OK;
     pending->is_joined = true;
+    pending->is_small = wish.nodes < smaller(wanted->nodes, TREE_LEAST);
     pending->at = drafting->length;
     pending->chain_count = draft->count;
     memcpy(pending->chain, draft->tokens, draft->count * sizeof *draft->tokens);
@@ -360,6 +362,7 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         *best = draft;
         drafting->pending.slot = slot;
         drafting->pending.is_joined = joined.is_joined;
+        drafting->pending.is_small = joined.is_small;
         drafting->pending.at = joined.at;
         drafting->pending.chain_count = joined.chain_count;
         memcpy(drafting->pending.chain, joined.chain, sizeof joined.chain);
@@ -472,6 +475,7 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
     slot->counters.gained_ns += (int64_t)(right * each_ns) - (int64_t)replay_ns;
     drafting->balance_ns += right * each_ns - replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
+    if (pending.is_small) return; /* which does not tell what larger ones come to; losses are bounded all the same */
     learn_worth(slot, 1.0 + (double)right / pending.sharers,
                 1 + (pending.more_ns + pending.draft_ns + replay_ns) / pass_ns);
 }

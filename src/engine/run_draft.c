@@ -9,6 +9,7 @@
 #include "architectures/decoder.h"
 #include "base/fail.h"
 #include "base/parse_size.h"
+#include "engine/next_table_file.h"
 #include "file_formats/cluster_file.h"
 #include "planner/draft_forecast.h"
 
@@ -294,6 +295,14 @@ static uint64_t missing_bytes(const pi2_planned_run *run, const pi2_memory_plan 
     return all > in_memory ? all - in_memory : 0;
 }
 
+/* Tokens of a pass that guesses for nothing: of trees about what was seen of them (bench/EXPERIMENTS.md), where there
+ * is a table of next tokens and where not. */
+static double free_tokens(const pi2_planned_run *run, const pi2_memory_plan *plan) {
+    static const double with_table = 1.5, without_table = 1.15;
+    if (plan->draft_nodes == 0) return 1;
+    return pi2_next_table_bytes(run) ? with_table : without_table;
+}
+
 bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, const pi2_memory_plan *without) {
     const pi2_run_draft *draft = run->draft;
     const char *path = draft->path;
@@ -316,7 +325,7 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
         const pi2_draft_forecast_request request = {
             .pass_bytes = token_bytes(run->source.model), .missing_bytes = missing_bytes(run, without),
             .missing_with_bytes = missing_bytes(run, with), .draft_bytes = draft->token_bytes,
-            .most = with->draft_tokens };
+            .most = with->draft_tokens, .free_tokens = free_tokens(run, without) };
         const pi2_draft_forecast forecast = pi2_forecast_draft(&request);
         if (forecast.length) {
             pi2_planned_run_log(run, "%s guesses ahead, and takes %s: about %.1f tokens in %.1f times the time of one",

@@ -17,7 +17,7 @@ static double pass_time(uint64_t bytes, uint64_t missing, uint32_t guesses) {
 
 pi2_draft_forecast pi2_forecast_draft(const pi2_draft_forecast_request *request) {
     const double alone = pass_time(request->pass_bytes, request->missing_bytes, 0);
-    pi2_draft_forecast best = { .length = 0, .tokens = 1, .time = 1 };
+    pi2_draft_forecast best = { .length = 0, .tokens = request->free_tokens, .time = 1 };
     double tokens = 1, reach = 1;
     if (alone <= 0) return best;
     for (uint32_t i = 1; i <= request->most; i++) {

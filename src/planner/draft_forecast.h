@@ -10,10 +10,11 @@ typedef struct pi2_draft_forecast_request {
     uint64_t missing_with_bytes;   /* the same where the draft model has its memory */
     uint64_t draft_bytes;          /* weights that one guess takes */
     uint32_t most;                 /* guesses in one pass */
+    double free_tokens;            /* of a pass with the guesses that cost nothing; 1: there are none */
 } pi2_draft_forecast_request;
 
 typedef struct pi2_draft_forecast {
-    uint32_t length;               /* guesses a pass that are best; 0: none pays */
+    uint32_t length;               /* guesses a pass that are best; 0: none pays, beside free ones */
     double tokens;                 /* of such a pass, and the time of it ... */
     double time;                   /* ... in passes of one token without a draft model */
 } pi2_draft_forecast;
