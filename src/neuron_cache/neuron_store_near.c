@@ -36,15 +36,41 @@ static float per_step_of(double squares, uint64_t count) {
     return mean > 0 && isfinite(mean) ? (float)(PI2_NEAR_STEPS / sqrt(mean)) : 0.0f;
 }
 
+/* Several sums, which need not wait for each other: SUMS floats at a time are whole vectors. */
+static float squares_of(const float *gates, uint32_t count) {
+    float each[SUMS] = { 0 }, squares = 0.0f;
+    uint32_t i = 0;
+    for (; i + SUMS <= count; i += SUMS) {
+        for (uint32_t s = 0; s < SUMS; s++) each[s] += gates[i + s] * gates[i + s];
+    }
+    for (uint32_t s = 0; i + s < count; s++) each[s] += gates[i + s] * gates[i + s];
+    for (uint32_t s = 0; s < SUMS; s++) squares += each[s];
+    return squares;
+}
+
+static void tell(_Atomic uint8_t *near, uint8_t now) {
+    const uint8_t before = atomic_load_explicit(near, memory_order_relaxed);
+    atomic_store_explicit(near, pi2_near_after(before, now), memory_order_relaxed);
+}
+
+/* Neurons of units of `in_unit`, behind each of which are `padding` bytes: none where all banks have units of one size,
+ * and then a neuron's byte lies at its place. */
+static void tell_some(_Atomic uint8_t *near, uint32_t in_unit, size_t padding, const uint32_t *places,
+                      const uint8_t *now, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t place = places[i];
+        tell(&near[padding ? place + place / in_unit * padding : place], now[i]);
+    }
+}
+
 void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t b, uint32_t first, uint32_t count,
                                  const float *gates) {
     store_bank *own = &store->banks[b];
     const uint32_t in_unit = store->options.banks->banks[b].unit_neurons;
     const uint32_t *place_of = own->head.place_of + first;
-    float each[SUMS] = { 0 }, squares = 0.0f; /* several sums, which need not wait for each other */
     if (!store->near || count == 0) return;
-    for (uint32_t i = 0; i < count; i++) each[i % SUMS] += gates[i] * gates[i];
-    for (uint32_t i = 0; i < SUMS; i++) squares += each[i];
+    _Atomic uint8_t *near = store->near + own->first_unit * (size_t)store->near_stride;
+    const float squares = squares_of(gates, count);
     if (isfinite(squares)) {
         add(&own->near_squares, squares);
         (void)atomic_fetch_add_explicit(&own->near_count, count, memory_order_relaxed);
@@ -54,12 +80,7 @@ void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t b, uint32_t f
         const uint32_t some = count - begin < AT_ONCE ? count - begin : AT_ONCE;
         uint8_t now[AT_ONCE];
         for (uint32_t i = 0; i < some; i++) now[i] = pi2_near_of(gates[begin + i], per_step);
-        for (uint32_t i = 0; i < some; i++) {
-            const uint32_t place = place_of[begin + i], unit = in_unit == 1 ? place : place / in_unit;
-            const size_t at = (own->first_unit + unit) * (size_t)store->near_stride + (place - unit * in_unit);
-            const uint8_t before = atomic_load_explicit(&store->near[at], memory_order_relaxed);
-            atomic_store_explicit(&store->near[at], pi2_near_after(before, now[i]), memory_order_relaxed);
-        }
+        tell_some(near, in_unit, store->near_stride - in_unit, place_of + begin, now, some);
     }
 }
 

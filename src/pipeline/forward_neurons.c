@@ -203,7 +203,12 @@ static uint32_t list_firing(const pi2_forward *forward, const neuron_job *job, u
     const size_t stride = forward->buffers.neurons.stride;
     const float *first = hidden_of(forward, job->first_row);
     uint32_t count = 0;
-    for (uint32_t neuron = begin; neuron < end; neuron++) {
+    /* One row's are written down before it is known whether they stay: who fires is nothing that can be guessed. */
+    for (uint32_t neuron = begin; job->row_count == 1 && neuron < end; neuron++) {
+        neurons[count] = neuron;
+        count += first[neuron] != 0.0f;
+    }
+    for (uint32_t neuron = begin; job->row_count > 1 && neuron < end; neuron++) {
         bool fires = false;
         for (uint32_t r = 0; r < job->row_count && !fires; r++) fires = first[r * stride + neuron] != 0.0f;
         if (fires) neurons[count++] = neuron;

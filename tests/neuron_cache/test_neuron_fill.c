@@ -336,6 +336,59 @@ static void a_unit_is_as_near_as_its_nearest_neuron(void **state) {
     rule = NULL;
 }
 
+/* How near a bank's units are after passes that told `at_once` Gates together: so many that the first one counts no
+ * more, which knows the mean of those alone that are told together. */
+static void near_after_passes(uint32_t b, const float *gates, uint32_t at_once, uint32_t neuron, uint8_t *near_out,
+                              uint32_t *unit_of_neuron_out) {
+    enum { PASSES = 16 };
+    setup s;
+    const uint8_t *memory;
+    const uint32_t count = banks_list[b].neuron_count;
+    told_user = &s;
+    told_near = keep_near;
+    rule = pi2_unit_rule_find("gate");
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 60 * 8192, &s), PI2_OK);
+    for (uint32_t pass = 0; pass < PASSES; pass++) {
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
+        pi2_neuron_store_begin_layer(s.store);
+        for (uint32_t n = 0; n < count; n += at_once) {
+            pi2_neuron_store_tell_gates(s.store, b, n, count - n < at_once ? count - n : at_once, gates + n);
+        }
+        if (!pi2_neuron_store_hit(s.store, b, 0)) {
+            assert_int_equal(pi2_neuron_store_take(s.store, b, 0, &memory), PI2_OK);
+        }
+        pi2_neuron_store_note(s.store, b, 1, 0);
+        pi2_neuron_store_begin_layer(s.store);
+    }
+    memcpy(near_out, near_units, sizeof near_units);
+    *unit_of_neuron_out = pi2_neuron_store_head(s.store, b)->place_of[neuron] / banks_list[b].unit_neurons;
+    close_store(&s);
+    told_user = NULL;
+    told_near = NULL;
+    rule = NULL;
+}
+
+/* However many are told together, in banks of small units beside those of large ones too. */
+static void gates_are_told_one_by_one_or_together(void **state) {
+    (void)state;
+    enum { NEAR_ONE = 40 };
+    for (uint32_t b = 0; b < banks.count; b++) {
+        uint8_t one_by_one[sizeof near_units], together[sizeof near_units];
+        float gates[sizeof near_units];
+        const uint32_t count = banks_list[b].neuron_count;
+        assert_true(count > NEAR_ONE && count <= sizeof near_units);
+        for (uint32_t n = 0; n < count; n++) gates[n] = n == NEAR_ONE ? 2.0f : n % 2 ? -1.0f : -0.5f;
+        uint32_t nearest;
+        near_after_passes(b, gates, 1, NEAR_ONE, one_by_one, &nearest);
+        near_after_passes(b, gates, 37, NEAR_ONE, together, &nearest);
+        assert_true(together[nearest] > PI2_NEAR_ZERO + PI2_NEAR_STEPS);
+        for (uint32_t u = 0; u < banks_list[b].unit_count; u++) {
+            if (u != nearest) assert_true(together[u] < PI2_NEAR_ZERO);
+            assert_in_range(together[u] + 1 - one_by_one[u], 0, 2); /* a mean is rounded down, from above or below */
+        }
+    }
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("neurons");
@@ -352,6 +405,7 @@ int main(void) {
         cmocka_unit_test(a_filling_that_fails_leaves_what_is_good),
         cmocka_unit_test(fine_units_are_as_good),
         cmocka_unit_test(a_unit_is_as_near_as_its_nearest_neuron),
+        cmocka_unit_test(gates_are_told_one_by_one_or_together),
     };
     return cmocka_run_group_tests_name("neuron fill", tests, set_up, test_folder_end);
 }
