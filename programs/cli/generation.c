@@ -125,7 +125,7 @@ double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
     return 1.0 - (double)counters->bytes_read / (double)counters->bytes_needed;
 }
 
-static void print_devices(const pi2_engine *engine, const pi2_engine_counters *total) {
+void pi2_cli_print_devices(const pi2_engine *engine, const pi2_engine_counters *total) {
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     if (report->device_count == 0) return;
     const double share = total->bytes_needed ? 100.0 * (double)total->device_bytes / (double)total->bytes_needed : 0;
@@ -238,7 +238,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      reads ? report->read_description : "all weights are in memory");
     }
     print_waiting(&generation->total);
-    print_devices(engine, &generation->total);
+    pi2_cli_print_devices(engine, &generation->total);
     pi2_cli_print_drafts(&generation->drafts);
     print_pressure(&generation->total, report);
     print_predictor(report, &generation->total);

@@ -61,6 +61,8 @@ size_t pi2_cli_decoded_count(const pi2_cli_generation *generation);
 double pi2_cli_bytes_per_token(const pi2_cli_generation *generation);
 double pi2_cli_hit_rate(const pi2_engine_counters *counters);
 
+/** Of a report: what devices computed of all that was counted; nothing where there is none. */
+void pi2_cli_print_devices(const pi2_engine *engine, const pi2_engine_counters *total);
 /** Prints the report on stderr. */
 void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed);
 

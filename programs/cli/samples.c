@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generation.h"
 #include "output.h"
 #include "powerinfer2/generate.h"
 #include "powerinfer2/identity.h"
@@ -77,6 +78,7 @@ static void print_report(const pi2_cli_samples *asked, const pi2_job *jobs, cons
                  pi2_format_size(report->budget_bytes, budget), report->budget_reason);
     pi2_cli_note("weights  %s read (%s)", pi2_format_size(all.bytes_read, read),
                  *report->read_description ? report->read_description : "all weights are in memory");
+    pi2_cli_print_devices(asked->engine, &all);
     pi2_cli_note("context  %u tokens for each sample", (unsigned)report->context_tokens);
 }
 

@@ -35,6 +35,8 @@ for try in 1 2 3 4 5 6 7 8; do
     grep -q '"device opencl:[0-9]*"' "$folder/trace" && break
     [ $try != 8 ] || fail "no row of the device in the timeline"
 done
+expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 -np 3 --memory 2G -c 64 --device opencl --device-always
+grep -q '^devices  [0-9]* % of the weights.* bytes in .*: opencl:' "$folder/err" || fail "of three answers no line on devices"
 # Hot neurons, of a file of single neurons: half of each layer is the device's.
 expect 0 prepare -m "$folder/sparse.gguf" -o "$folder/sparse.pi2" --layout neuron -q
 for share in 0 0.5 1; do
