@@ -10,11 +10,15 @@
 enum {
     TRIALS = 4,                         /* proposals of a drafter that costs time before it is judged */
     PAUSE_LEAST = 16, PAUSE_MOST = 256, /* passes until one that does not pay is asked again */
+    TREE_TRIALS = 8, TREE_PAUSE = 4,    /* the same where it names tokens for a tree: chances are learnt first, and
+                                           to ask costs no more than it takes */
     TREE_LEAST = 12,                    /* tokens that a tree may have whose drafter is judged by it */
     CAUGHT_UP = PI2_DRAFT_MOST + 1      /* a drafter that has more new text to read does not tell what a token costs */
 };
 
 static const double worth_memory = 1.0 / 16;
+static const double place_share = 1.0 / 4; /* of what a place of a tree is reached, what a drafter adds by computing it:
+                                              others know something, too */
 static const double stop_share = 8; /* a proposal that takes more than so many times what is usual tells of a process
                                        that was stopped meanwhile (draft_times.c) */
 /* What guesses may lose in all, beyond what they have gained: so many passes, and that share of the session's. */
@@ -38,6 +42,7 @@ typedef struct draft_pending {
     uint32_t guessed, sharers; /* sessions that had a part in the pass */
     double draft_ns, more_ns; /* that the guess took before the pass, and in it */
     bool is_joined, is_small; /* it is a tree of what the slot's drafter named; as small as first ones are: */
+    double expected;         /* tokens of the pass, by chances; */
     uint32_t at, chain_count; /* behind so many tokens; the drafter's own guess there */
     int32_t chain[PI2_DRAFT_MOST];
 } draft_pending;
@@ -243,15 +248,15 @@ static void learn_worth(draft_slot *slot, double tokens, double time) {
     const double memory = slot->time > 0 ? worth_memory : 1;
     slot->tokens += memory * (tokens - slot->tokens);
     slot->time += memory * (time - slot->time);
-    if (slot->trials < TRIALS) slot->trials++;
+    if (slot->trials < TREE_TRIALS) slot->trials++;
 }
 
 /* Whether a drafter that takes time is asked, where a pass without it gives so many tokens by time. As everywhere, by
  * the plain rate. */
-static bool is_worth_asking(draft_slot *slot, double rate) {
-    if (slot->trials < TRIALS || slot->tokens > rate * slot->time) {
+static bool is_worth_asking(draft_slot *slot, double rate, bool is_for_tree) {
+    if (slot->trials < (is_for_tree ? TREE_TRIALS : TRIALS) || slot->tokens > rate * slot->time) {
         slot->waits = 0;
-        slot->pause = PAUSE_LEAST;
+        slot->pause = is_for_tree ? TREE_PAUSE : PAUSE_LEAST;
         return true;
     }
     if (slot->waits == 0) { /* it has just turned out not to pay */
@@ -301,6 +306,13 @@ static pi2_status ask_free(pi2_drafting *drafting, const pi2_draft_wish *wanted,
     return PI2_OK;
 }
 
+/* How many of a guess's tokens are likely to be right. */
+static double expected_right(const pi2_draft *draft) {
+    double right = 0, reaches[PI2_DRAFT_NODES_MOST];
+    for (uint32_t i = 0; i < draft->count; i++) right += reach_of(draft, i, reaches);
+    return right;
+}
+
 static draft_slot *find_joiner(pi2_drafting *drafting) {
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -340,11 +352,12 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         const bool is_known = slot->token_ns > 0 || drafting->always;
         pi2_draft_wish wish = *wanted;
         wish.most = affordable(drafting, is_known ? smaller(wanted->most, drafting->most) : 1, slot->token_ns);
-        if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate))) continue;
+        if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate, joiner != NULL))) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
             const double by_plain = has_paid ? slot->tokens / slot->time : *rate;
-            wish.least_reach = (pi2_draft_times_more(times, times->more, 1) + slot->token_ns) * plain * by_plain;
+            const double asked_ns = joiner ? slot->token_ns / place_share : slot->token_ns;
+            wish.least_reach = (pi2_draft_times_more(times, times->more, 1) + asked_ns) * plain * by_plain;
         }
         drafting->named.count = 0;
         drafting->named.most = is_known ? affordable(drafting, PI2_DRAFT_PLACES, slot->token_ns) : 1;
@@ -363,18 +376,12 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         drafting->pending.slot = slot;
         drafting->pending.is_joined = joined.is_joined;
         drafting->pending.is_small = joined.is_small;
+        drafting->pending.expected = 1 + expected_right(&draft);
         drafting->pending.at = joined.at;
         drafting->pending.chain_count = joined.chain_count;
         memcpy(drafting->pending.chain, joined.chain, sizeof joined.chain);
     }
     return PI2_OK;
-}
-
-/* How many of a guess's tokens are likely to be right. */
-static double expected_right(const pi2_draft *draft) {
-    double right = 0, reaches[PI2_DRAFT_NODES_MOST];
-    for (uint32_t i = 0; i < draft->count; i++) right += reach_of(draft, i, reaches);
-    return right;
 }
 
 static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best) {
@@ -476,7 +483,8 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
     drafting->balance_ns += right * each_ns - replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
     if (pending.is_small) return; /* which does not tell what larger ones come to; losses are bounded all the same */
-    learn_worth(slot, 1.0 + (double)right / pending.sharers,
+    /* What guesses for nothing would give is told by chances, which are learnt alike: so a tree is compared by them. */
+    learn_worth(slot, pending.is_joined ? pending.expected : 1.0 + (double)right / pending.sharers,
                 1 + (pending.more_ns + pending.draft_ns + replay_ns) / pass_ns);
 }
 
