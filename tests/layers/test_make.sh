@@ -46,6 +46,13 @@ while read -r key value; do
         sed "$value" "$root/$file" >"$changed" || wrong "mutant '$mutant': no change of $file"
         ! cmp -s "$changed" "$root/$file" || wrong "mutant '$mutant': nothing in $file is changed by it any more"
         ;;
+    tests)
+        for test in $value; do
+            case $test in cli_*) script=$root/tests/cli/test_$test.sh ;; *) script= ;; esac
+            [ -f "$script" ] || ls "$root"/tests/*/test_"$test".c >/dev/null 2>&1 ||
+                wrong "mutant '$mutant': there is no test '$test'"
+        done
+        ;;
     esac
 done <"$root/scripts/mutants.list"
 [ -n "$mutant" ] || wrong "scripts/mutants.list has no mutant"
