@@ -51,7 +51,8 @@ typedef enum pi2_measured {
     PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight, c: disk. Bytes/s */
     PI2_MEASURED_SMALL_READ, /* as the disk's, of reads below 64 KB that ascend with gaps, as those of neurons do,
                                while threads compute on every processor */
-    PI2_MEASURED_READ_CPU,  /* name: read method, a: bytes of a read, c: disk. Seconds of processor time for a byte */
+    PI2_MEASURED_READ_CPU,  /* name: read method, a: bytes of a read, b: reads in flight, c: disk. Seconds of processor
+                               time for a byte */
     PI2_MEASURED_KINDS
 } pi2_measured;
 

@@ -173,13 +173,17 @@ static void print_item(const pi2_machine_profile *profile, const pi2_measurement
         (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9);
         break;
     case PI2_MEASURED_DISK:
-        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s of ", item->name, a >> 10, b, item->value / 1e9);
+    case PI2_MEASURED_SMALL_READ:
+        (void)printf("%s %-8s %4llu KiB x %3llu %8.2f GB/s of ",
+                     item->what == PI2_MEASURED_DISK ? "disk      " : "small     ", item->name, a >> 10, b,
+                     item->value / 1e9);
         pi2_cli_print_safely(stdout, disk ? disk->place : "?", disk ? strlen(disk->place) : 1);
         break;
     case PI2_MEASURED_READ_CPU:
-        (void)printf("reading    %-8s              %8.1f ms of processor for a GB", item->name, item->value * 1e12);
+        (void)printf("reading    %-8s %4llu KiB x %3llu %8.1f ms of processor for a GB", item->name, a >> 10, b,
+                     item->value * 1e12);
         break;
-    default: break;
+    case PI2_MEASURED_KINDS: break;
     }
     if (item->spread > 0) (void)printf("  +-%.0f %%", 100 * item->spread);
     (void)putchar('\n');

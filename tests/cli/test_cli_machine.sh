@@ -11,9 +11,10 @@ expect_error 5 "nowhere" machine --quick --disk "$folder/nowhere"
 expect 0 machine --quick
 [ -s "$profile" ] || fail "no profile in the cache folder"
 grep -q "$profile" "$folder/err" || fail "nothing tells where the profile is kept"
-for line in buffer memory decode batch rows columns predictor attention vectors stage core disk reading; do
+for line in buffer memory decode batch rows columns predictor attention vectors stage core disk small reading store; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
+grep -q '^ ' "$folder/out" && fail "a line of the table has no name: $(grep -m 1 '^ ' "$folder/out")"
 find "$XDG_CACHE_HOME/powerinfer2" -name '.powerinfer2-disk*' | grep -q . && fail "the disk's file was left"
 cp "$profile" "$folder/first"
 expect 0 machine --json
