@@ -18,7 +18,10 @@ ORDER ?=
 # A regular expression of names in scripts/mutants.list.
 MUTANTS ?= .
 # Where `make install` puts things, and the folder of a package that is being made.
-prefix ?= $(if $(filter command%,$(origin PREFIX)),$(PREFIX),/usr/local)
+prefix ?= /usr/local
+ifeq ($(origin PREFIX)-$(filter command%,$(origin prefix)),command line-)
+prefix := $(PREFIX)
+endif
 DESTDIR ?=
 # What comes from the command line is text: make would read the $ of a regular expression or of a prompt as its own.
 $(foreach name,PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS,$(eval override $(name) := $$(value $(name))))

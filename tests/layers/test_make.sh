@@ -29,10 +29,15 @@ for name in PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS; do
         told "$name=a\$|(b) \$5") || true
     [ "$told" = 'a$|(b) $5 and a$|(b) $5' ] || wrong "make changes $name: '$told'"
 done
-# Where things are installed has either name, and the environment says nothing: it may have a PREFIX for others.
+# Where things are installed has either name. The environment's PREFIX is for others; its prefix, which a make that calls
+# this test hands on, gives way to what is asked for.
+unset MAKEFLAGS MFLAGS MAKELEVEL prefix PREFIX
 for said in prefix=/x PREFIX=/x "prefix=/x PREFIX=/y"; do
     # shellcheck disable=SC2086 # the list is meant to be split
-    make -s -C "$root" help $said | grep "into prefix=/x " >/dev/null || wrong "make $said installs elsewhere"
+    for before in /usr/local ""; do
+        env ${before:+prefix=$before} make -s -C "$root" help $said | grep "into prefix=/x " >/dev/null ||
+            wrong "make $said installs elsewhere (prefix '$before' before)"
+    done
 done
 PREFIX=/y make -s -C "$root" help | grep "into prefix=/usr/local " >/dev/null || wrong "make takes PREFIX of the environment"
 changed=$(mktemp)
