@@ -21,6 +21,7 @@
 #include "engine/sampler.h"
 #include "neuron_cache/expert_cache.h"
 #include "powerinfer2/model_file.h"
+#include "support/sanitizer.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -176,7 +177,7 @@ static void test_guesses_that_part(void **state) {
     pi2_tiny_model_options_init(&model);
     assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
     pi2_engine_options options;
-    uint32_t some = 0, all = 0;
+    uint32_t some = 0, few = 0, all = 0;
     for (uint64_t budget = 3000000; budget < 4000000000; budget += budget / 4) {
         pi2_planned_run run = { 0 };
         pi2_engine_options_init(&options);
@@ -185,7 +186,10 @@ static void test_guesses_that_part(void **state) {
         options.draft_tokens = 1;
         options.draft_nodes = PI2_DRAFT_NODES_MOST;
         options.memory_bytes = budget;
-        if (pi2_planned_run_make(&options, &run) != PI2_OK) continue;
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) {
+            pi2_planned_run_close(&run);
+            continue;
+        }
         const pi2_memory_plan *plan = &run.plan.memory;
         const uint64_t row = run.source.model->shape.vocabulary_size * sizeof(float);
         const uint64_t page = pi2_forward_sequence_bytes(run.source.model, &plan->shape) / (CONTEXT / 16);
@@ -193,10 +197,13 @@ static void test_guesses_that_part(void **state) {
         if (plan->draft_nodes) assert_int_equal(plan->shape.logits_tokens, plan->draft_nodes + 1);
         assert_true(plan->draft_nodes ? plan->shape.branches < plan->draft_nodes : plan->shape.branches == 0);
         some += plan->shape.branches > 0 && plan->shape.branches < PI2_BRANCHES_MOST - 1;
+        few += budget / SHARE / page > 1 && budget / SHARE / page < PI2_BRANCHES_MOST - 1;
         all += plan->draft_nodes == PI2_DRAFT_NODES_MOST;
         pi2_planned_run_close(&run);
     }
-    assert_true(all > 0 && some > 0);
+    assert_true(all > 0);
+    /* A sanitizer's process alone is larger than budgets that leave room for few branches. */
+    if (few || (!PI2_UNDER_ASAN && !PI2_UNDER_TSAN)) assert_true(some > 0);
     free(path);
     test_folder_remove(folder);
 }
@@ -220,7 +227,10 @@ static void guess_with_batch(uint32_t batch_tokens) {
         options.draft_tokens = 1;
         options.batch_tokens = batch_tokens;
         options.memory_bytes = budget;
-        if (pi2_planned_run_make(&options, &run) != PI2_OK) continue;
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) {
+            pi2_planned_run_close(&run);
+            continue;
+        }
         const pi2_memory_plan *plan = &run.plan.memory;
         if (plan->everything_resident) assert_int_equal(plan->draft_nodes, 0);
         if (batch_tokens) assert_int_equal(plan->shape.batch_tokens, batch_tokens);
