@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cache_folder.h"
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
@@ -368,14 +369,8 @@ static pi2_status measure_new_file(pi2_measuring *m, const char *folder, bool br
 
 static void make_folder(const char *folder) {
     char path[1024];
-    for (const char *slash = folder; slash && *slash;) {
-        slash = strchr(slash + 1, '/');
-        const size_t length = slash ? (size_t)(slash - folder) : strlen(folder);
-        if (length >= sizeof path) return;
-        memcpy(path, folder, length);
-        path[length] = '\0';
-        (void)mkdir(path, 0777);
-    }
+    const int length = snprintf(path, sizeof path, "%s/", folder);
+    if (length > 0 && (size_t)length < sizeof path) pi2_folders_make_above(path);
 }
 
 static pi2_status measure_place(pi2_measuring *m, const char *place, bool brief) {
