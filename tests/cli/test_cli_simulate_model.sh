@@ -121,16 +121,18 @@ expect 0 simulate -m "$folder/sparse.pi2" --device "$folder/disk.json" -c 128 --
 near "$(json runs.0.hit_share)" "$hits" 0.05
 echo "$hits" | awk '{ exit !($1 < 0.97) }' || fail "everything was there: $hits"
 
-# Experts: the same, by every policy's own code.
+# Experts: the same, by every policy's own code. A run counts its prompt too, which a simulation does not: hence many
+# tokens, and a budget under which experts leave; one expert more or less of it is worth two hundredths.
 expect 0 synth --layers 4 --experts 12 --experts-used 2 --embedding 256 --ffn 512 --vocab 1024 -o "$folder/experts.gguf" -q
 expect 0 prepare -m "$folder/experts.gguf" -o "$folder/experts.pi2" -q
 for policy in lru adaptive; do
-    expect 0 run -m "$folder/experts.pi2" --raw -p "bako mirena" -n 48 --temp 0 --ignore-eos -c 128 -b 16 --memory 20M \
+    expect 0 run -m "$folder/experts.pi2" --raw -p "bako mirena" -n 120 --temp 0 --ignore-eos -c 128 -b 16 --memory 18M \
         --record-trace "$folder/chosen" --draft-max 0 --look-ahead off --cache-policy $policy --json
     hits=$(echo "$(json io.expert_hits) $(json io.expert_uses)" | awk '{ print $1 / $2 }')
-    expect 0 simulate -m "$folder/experts.pi2" --device "$folder/disk.json" -c 128 --memory 20M --cache-policy $policy \
+    expect 0 simulate -m "$folder/experts.pi2" --device "$folder/disk.json" -c 128 --memory 18M --cache-policy $policy \
         --trace "$folder/chosen" --json
-    near "$(json runs.0.hit_share)" "$hits" 0.06
+    near "$(json runs.0.hit_share)" "$hits" 0.08
+    echo "$hits" | awk '{ exit !($1 < 0.95) }' || fail "no expert had to leave: $hits"
 done
 expect_error 2 "a trace of 4 layers with 2 of 12 experts was expected" simulate -m "$folder/experts.pi2" \
     --device "$folder/disk.json" -c 128 --memory 20M --trace "$folder/units"
