@@ -9,7 +9,6 @@
 
 #define NEGLIGIBLE (-40.0f) /* so far below the best one a token's chance is nothing */
 #define UNDRAWN 3e-4 /* nor is one drawn that is less likely than this share of the likeliest */
-static const double least_branch = 1.0 / 16; /* a chain beside the first one goes on where it is reached so often */
 static const double hit_memory = 1.0 / 32;
 
 void pi2_draft_chain_begin(pi2_draft_chain *chain) {
@@ -20,6 +19,8 @@ static int bin_of(float sure) {
     const int bin = (int)(sure * PI2_DRAFT_BINS);
     return bin < 0 ? 0 : bin < PI2_DRAFT_BINS ? bin : PI2_DRAFT_BINS - 1;
 }
+
+double pi2_draft_chain_chance(const pi2_draft_chain *chain, float sure) { return chain->right[bin_of(sure)]; }
 
 static uint32_t likeliest(const float *logits, uint32_t count) {
     uint32_t best = 0;
@@ -40,10 +41,9 @@ static void add(pi2_draft_place *place, int32_t token, float lead) {
     place->sure[at] = lead;
 }
 
-/* The tokens that logits give most; where tokens are drawn, those that are ahead of the others: the same weights with
- * logits that are a little off would draw another. */
-static void name(const pi2_draft_chain *chain, const pi2_draws *draws, uint32_t depth, pi2_draft_place *place) {
-    const float *logits = chain->logits(chain->user), top = logits[likeliest(logits, chain->vocabulary)];
+void pi2_draft_chain_name(const pi2_draft_chain *chain, const float *logits, const pi2_draws *draws, uint32_t depth,
+                          pi2_draft_place *place) {
+    const float top = logits[likeliest(logits, chain->vocabulary)];
     const bool is_drawn = depth < draws->count;
     const double least = (double)draws->least_share > UNDRAWN ? (double)draws->least_share : UNDRAWN;
     const float floor = top + (is_drawn ? (float)pi2_log(least) : NEGLIGIBLE);
@@ -83,10 +83,10 @@ static pi2_status descend(const chain_walk *walk, pi2_draft_place begin, uint32_
     pi2_draft_place *place = named ? &named->places[named->count++] : &begin;
     const uint8_t number = named ? (uint8_t)named->count : 0;
     *place = begin;
-    name(walk->chain, walk->draws, depth, place);
+    pi2_draft_chain_name(walk->chain, walk->chain->logits(walk->chain->user), walk->draws, depth, place);
     for (uint32_t i = 0; i < place->count && (named || i == 0); i++) {
-        const double chance = walk->chain->right[bin_of(place->sure[i])], next = reach * chance;
-        if (next < walk->wish->least_reach || (!(is_first && i == 0) && next < least_branch)) break;
+        const double chance = pi2_draft_chain_chance(walk->chain, place->sure[i]), next = reach * chance;
+        if (next < walk->wish->least_reach || (!(is_first && i == 0) && next < PI2_DRAFT_LEAST_BRANCH)) break;
         if (is_first && i == 0) {
             walk->chain->sure[depth] = place->sure[i];
             walk->draft->tokens[depth] = place->tokens[i];

@@ -10,6 +10,7 @@
 #include "engine/drafter.h"
 
 enum { PI2_DRAFT_BINS = 10 };
+#define PI2_DRAFT_LEAST_BRANCH (1.0 / 16) /* a chain beside the first one goes on where it is reached so often */
 
 /** A drafter's state begins with it. */
 typedef struct pi2_draft_chain {
@@ -18,7 +19,7 @@ typedef struct pi2_draft_chain {
     double least_sure;               /* a token that is given less ends a guess */
     float sure[PI2_DRAFT_MOST];      /* what the last guess's tokens were given, as far as draws leave it open */
     double right[PI2_DRAFT_BINS];    /* how often tokens that it is so sure of were right */
-    void *user;
+    void *user; /* of these two, which pi2_draft_chain_guess() calls */
     const float *(*logits)(void *user);               /* after the last token */
     /* Goes on with a token behind `depth` guessed ones, which are those of the calls before; what came behind them is
      * taken back. */
@@ -30,6 +31,12 @@ void pi2_draft_chain_begin(pi2_draft_chain *chain);
 /** Guesses what follows, from the logits that are there. Errors  what `append` returns */
 pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draws *draws, const pi2_draft_wish *wish,
                                  pi2_draft *draft_out);
+/** The tokens that logits give most, `depth` behind the text; where tokens are drawn, those that are ahead of the
+ *  others: the same weights with logits that are a little off would draw another. */
+void pi2_draft_chain_name(const pi2_draft_chain *chain, const float *logits, const pi2_draws *draws, uint32_t depth,
+                          pi2_draft_place *place);
+/** How often a token that is given so much was right. */
+double pi2_draft_chain_chance(const pi2_draft_chain *chain, float sure);
 /** A guess of fewer tokens is none. */
 void pi2_draft_chain_keep(pi2_draft *draft, const pi2_draft_wish *wish, uint32_t least_tokens);
 /** pi2_drafter_kind.judge and .follow of a state that begins with a chain. */

@@ -16,6 +16,7 @@
 #include "engine/model_check.h"
 #include "engine/neuron_tally.h"
 #include "engine/sampler.h"
+#include "engine/shortcut_file.h"
 #include "file_formats/cluster_file.h"
 #include "predictor/predictor_file.h"
 #include "storage/reader.h"
@@ -160,6 +161,7 @@ static pi2_status start_weights(pi2_engine *engine, bool loaded) {
         .ring = plan->memory.ring_bytes ? engine->memory.stream.pages : engine->memory.spare_ring.pages,
         .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = plan->memory.ring_bytes > 0,
         .may_give_back = gives_back(engine), .store = engine->store, .by_neuron = plan->by_neuron,
+        .leaves_last = plan->kept,
     };
     PI2_TRY(pi2_weight_store_create(&options, &engine->weight_store));
     if (loaded || !plan->memory.everything_resident) return PI2_OK;
@@ -194,6 +196,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .predictor = engine->run.plan.approximates ? &engine->run.plan.predictor : NULL,
         .foreteller = plan->shape.foretells && engine->run.plan.predictor.kind ? &engine->run.plan.predictor : NULL,
         .gate_foretells = engine->run.plan.gate_foretells && engine->neuron_store,
+        .shortcut = engine->shortcut,
         .foretells_firing = !engine->run.plan.approximates || engine->run.plan.left_out < 0,
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
@@ -222,6 +225,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(pi2_engine_start_neurons(engine));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file)); /* last: experts' slots are given back first */
     PI2_TRY(load_predictor(engine));
+    PI2_TRY(pi2_engine_load_shortcut(engine));
     PI2_TRY(start_forward(engine));
     PI2_TRY(pi2_engine_start_sessions(engine));
     return pi2_engine_start_relief(engine);
@@ -343,6 +347,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_team_leave(engine->team);
     pi2_memory_relief_free(engine->relief);
     free(engine->next_table);
+    pi2_shortcut_free(engine->shortcut);
     release_all(engine);
     pi2_run_trace_close(engine->traces.run);
     (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */

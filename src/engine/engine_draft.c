@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "engine/engine_internal.h"
 #include "engine/run_draft.h"
+#include "engine/shortcut_file.h"
 
 /* Sessions of both are as long; with as many threads one team computes for both. */
 static void fit(pi2_engine *draft, const pi2_engine *engine) {
@@ -17,7 +18,7 @@ static void fit(pi2_engine *draft, const pi2_engine *engine) {
 
 pi2_status pi2_engine_open_draft(pi2_engine *engine) {
     pi2_run_draft *planned = engine->run.draft;
-    if (!planned) return PI2_OK;
+    if (!planned || planned->kind == PI2_DRAFT_SHORTCUT) return PI2_OK;
     pi2_engine *draft = calloc(1, sizeof *draft);
     if (!draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for a draft model");
     engine->draft = draft;
@@ -26,6 +27,15 @@ pi2_status pi2_engine_open_draft(pi2_engine *engine) {
     fit(draft, engine);
     PI2_TRY(pi2_planned_run_settle(&draft->run, true, NULL, &planned->gguf));
     PI2_TRY(pi2_engine_start(draft, planned->gguf));
+    pi2_gguf_close(planned->gguf);
+    planned->gguf = NULL;
+    return PI2_OK;
+}
+
+pi2_status pi2_engine_load_shortcut(pi2_engine *engine) {
+    pi2_run_draft *planned = engine->run.draft;
+    if (!planned || planned->kind != PI2_DRAFT_SHORTCUT) return PI2_OK;
+    PI2_TRY(pi2_shortcut_load(planned->gguf, &engine->shortcut));
     pi2_gguf_close(planned->gguf);
     planned->gguf = NULL;
     return PI2_OK;

@@ -52,6 +52,7 @@ struct pi2_engine {
     pi2_advised_sampling advised;   /* by the model's file */
     pi2_team *team;                 /* the process's of so many threads, where others are open */
     pi2_engine *draft;              /* guesses for this one; NULL: none */
+    pi2_shortcut *shortcut;         /* by which its own layers guess; NULL: none */
     pi2_next_table *next_table;     /* guesses of its sessions are made of it; NULL: none */
     uint64_t claimed_bytes;         /* of the process's memory (base/memory_ledger.h) */
     pi2_store *store;
@@ -160,6 +161,8 @@ pi2_status pi2_engine_open_draft(pi2_engine *engine);
 /** Reads the table of next tokens, where sessions guess and there is one. What is wrong with one is told: the text is
  *  the same without. Errors  MEMORY */
 pi2_status pi2_engine_load_next_table(pi2_engine *engine);
+/** Reads the shortcut that its sessions guess by, before they can. Errors  as pi2_shortcut_load() */
+pi2_status pi2_engine_load_shortcut(pi2_engine *engine);
 
 /* engine.c */
 

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/parse_size.h"
 #include "engine/next_table_file.h"
+#include "engine/shortcut_file.h"
 #include "file_formats/cluster_file.h"
 #include "planner/draft_forecast.h"
 
@@ -227,6 +228,30 @@ static pi2_status open_features(const pi2_planned_run *run, pi2_run_draft *draft
     return measure(draft);
 }
 
+/* ---- a shortcut ---- */
+
+/* What stays in memory for it: of the layers that it does not leave out, and of the head. */
+static void measure_kept(const pi2_extent_layout *layout, pi2_run_draft *draft) {
+    draft->kept_bytes = draft->token_bytes = 0;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (!pi2_run_plan_is_kept(layout, e, draft->first_layer, draft->end_layer)) continue;
+        draft->kept_bytes += pi2_extent_read_bytes(&layout->extents[e]);
+        draft->token_bytes += layout->extents[e].bytes;
+    }
+}
+
+static pi2_status open_shortcut(const pi2_planned_run *run, pi2_run_draft *draft) {
+    const pi2_model *model = run->source.model;
+    draft->kind = PI2_DRAFT_SHORTCUT;
+    PI2_TRY(pi2_gguf_open(run->options.draft_model_path, &draft->gguf));
+    (void)snprintf(draft->path, sizeof draft->path, "%s", run->options.draft_model_path);
+    PI2_TRY(pi2_shortcut_file_check(draft->gguf, &run->source, &draft->first_layer, &draft->end_layer));
+    measure_kept(model->layout, draft);
+    draft->bytes = pi2_shortcut_bytes(model->shape.embedding_length);
+    draft->token_bytes += draft->bytes;
+    return PI2_OK;
+}
+
 static pi2_status open_next(const pi2_planned_run *run, uint32_t layer, pi2_run_draft *draft) {
     const char *name = strrchr(run->source.model_path, '/');
     draft->kind = PI2_DRAFT_OWN_LAYER;
@@ -247,11 +272,12 @@ static pi2_status try_next(pi2_planned_run *run, uint32_t layer) {
     return PI2_OK;
 }
 
-/* Whether a file is a layer that guesses, and no model. */
-static pi2_status is_layer(const char *path, bool *guesses_out) {
+/* What a file is, by which a model guesses. */
+static pi2_status find_kind(const char *path, pi2_draft_kind *kind_out) {
     pi2_gguf *gguf = NULL;
     PI2_TRY(pi2_gguf_open(path, &gguf));
-    *guesses_out = pi2_architecture_guesses(gguf);
+    *kind_out = pi2_shortcut_file_is(gguf) ? PI2_DRAFT_SHORTCUT
+                : pi2_architecture_guesses(gguf) ? PI2_DRAFT_FEATURES : PI2_DRAFT_MODEL;
     pi2_gguf_close(gguf);
     return PI2_OK;
 }
@@ -273,9 +299,10 @@ pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf) {
     }
     run->draft = calloc(1, sizeof *run->draft);
     if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for a draft model");
-    bool guesses = false;
-    PI2_TRY(is_layer(path, &guesses));
-    return guesses ? open_features(run, run->draft) : open_draft(run, run->draft);
+    pi2_draft_kind kind = PI2_DRAFT_MODEL;
+    PI2_TRY(find_kind(path, &kind));
+    if (kind == PI2_DRAFT_SHORTCUT) return open_shortcut(run, run->draft);
+    return kind == PI2_DRAFT_FEATURES ? open_features(run, run->draft) : open_draft(run, run->draft);
 }
 
 void pi2_run_close_draft(pi2_planned_run *run) {
@@ -284,6 +311,7 @@ void pi2_run_close_draft(pi2_planned_run *run) {
     pi2_planned_run_close(&run->draft->run);
     free(run->draft);
     run->draft = NULL;
+    run->plan.left_out_first = run->plan.left_out_end = 0;
 }
 
 /* ---- whether it pays ---- */
@@ -303,19 +331,40 @@ static double free_tokens(const pi2_planned_run *run, const pi2_memory_plan *pla
     return pi2_next_table_bytes(run) ? with_table : without_table;
 }
 
+/* The layers that a shortcut computes stay; false: there is no room for them, which is told. */
+static bool keep_layers(pi2_planned_run *run, const pi2_memory_plan *plan) {
+    const pi2_run_draft *draft = run->draft;
+    char kept[PI2_SIZE_TEXT_BYTES], room[PI2_SIZE_TEXT_BYTES];
+    const uint64_t stays = plan->resident_room - plan->loan_bytes; /* however long texts become */
+    if (plan->neuron_bytes || (!plan->everything_resident && draft->kept_bytes > stays)) {
+        pi2_planned_run_log(run, plan->neuron_bytes
+                                     ? "%s is left out: it computes whole layers, and this run single neurons"
+                                     : "%s is left out: the layers that it computes take %s, and the budget has %s for "
+                                       "weights that stay", draft->path, pi2_format_size(draft->kept_bytes, kept),
+                            pi2_format_size(stays, room));
+        return false;
+    }
+    run->plan.left_out_first = draft->first_layer;
+    run->plan.left_out_end = draft->end_layer;
+    return true;
+}
+
 bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, const pi2_memory_plan *without) {
     const pi2_run_draft *draft = run->draft;
     const char *path = draft->path;
     const uint64_t context = (with ? with : without)->shape.context_tokens;
     char size[PI2_SIZE_TEXT_BYTES];
     (void)pi2_format_size(draft->bytes + draft->bytes_per_token * context, size);
-    const uint32_t positions = draft->run.source.model->shape.learned_positions;
+    const bool is_own = draft->kind == PI2_DRAFT_SHORTCUT;
+    const uint32_t positions = is_own ? 0 : draft->run.source.model->shape.learned_positions;
     if (positions && positions < context) {
         pi2_planned_run_log(run, "%s is left out: it has positions for %u tokens, and the context has %llu (a shorter "
                             "one, -c, would let it guess)", path, positions, (unsigned long long)context);
     } else if (!with || with->draft_tokens == 0) {
         pi2_planned_run_log(run, "%s is left out: it would take %s, and the budget has no room for it beside the model",
                             path, size);
+    } else if (is_own && !keep_layers(run, with)) {
+        /* it has been told */
     } else if (run->options.draft_always) {
         return true;
     } else if (pi2_model_has_experts(&run->source.model->shape) && !with->everything_resident) {

@@ -2,7 +2,7 @@
  * run_draft.h: a small model that guesses for a larger one, as far as it is planned: who it is, what it takes.
  *
  * All of its weights stay in memory, within the budget of the run that it guesses for. Its sessions are that run's, and
- * as long; one team of threads computes for both, one after the other.
+ * as long; one team of threads computes for both, one after the other. Of a shortcut both are the run itself.
  */
 #ifndef PI2_ENGINE_RUN_DRAFT_H
 #define PI2_ENGINE_RUN_DRAFT_H
@@ -12,11 +12,12 @@
 typedef enum pi2_draft_kind {
     PI2_DRAFT_MODEL,           /* another model, with the same vocabulary (drafter_model.c) */
     PI2_DRAFT_OWN_LAYER,       /* the model's own layer that guesses (drafter_mtp.c) */
-    PI2_DRAFT_FEATURES         /* a file's layer, which reads what the model's layers read (drafter_eagle3.c) */
+    PI2_DRAFT_FEATURES,        /* a file's layer, which reads what the model's layers read (drafter_eagle3.c) */
+    PI2_DRAFT_SHORTCUT         /* the model without its middle layers, by a file's map (drafter_self.c) */
 } pi2_draft_kind;
 
 typedef struct pi2_run_draft {
-    pi2_planned_run run;       /* opened, not settled; zeros once an engine has it */
+    pi2_planned_run run;       /* opened, not settled; zeros once an engine has it, and of a shortcut */
     pi2_gguf *gguf;            /* its file, while weights may come from it */
     char path[1024];           /* of the file; of a layer, which one of which file */
     pi2_draft_kind kind;
@@ -24,6 +25,8 @@ typedef struct pi2_run_draft {
     uint32_t given_length, own_length; /* floats that a layer is given of a token (pi2_model_given_length()) */
     uint64_t bytes, bytes_per_token; /* that it takes beside what is open already, and by token of the context */
     uint64_t token_bytes;      /* weights that one of its tokens uses */
+    uint32_t first_layer, end_layer; /* that a shortcut leaves out; the others, and the head, stay in memory: */
+    uint64_t kept_bytes;       /* as they lie there */
 } pi2_run_draft;
 
 /**

@@ -53,8 +53,10 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
     callbacks->progress(callbacks->user, "prompt", done, session->progress_total);
 }
 
-static const pi2_forward_hooks *hooks_of(pi2_session *session, pi2_forward_hooks *hooks) {
-    *hooks = (pi2_forward_hooks){ .user = session, .cancelled = cancelled, .layer_done = layer_done };
+/* A pass that takes the shortcut is no progress, and comes by no place where weights could leave. */
+static const pi2_forward_hooks *hooks_of(pi2_session *session, bool is_short, pi2_forward_hooks *hooks) {
+    *hooks = (pi2_forward_hooks){ .user = session, .cancelled = cancelled,
+                                  .layer_done = is_short ? NULL : layer_done };
     return hooks;
 }
 
@@ -167,13 +169,13 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_forward_set_first_logits(engine->forward, pass->first_logits);
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
-    pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
-    if (status == PI2_OK) status = show_pass(engine, batch, pass->first_logits);
+    pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, batch->is_short, &hooks));
+    if (status == PI2_OK && !batch->is_short) status = show_pass(engine, batch, pass->first_logits);
     tell_devices(engine);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
-        if (span->follows) continue;
+        if (span->follows || batch->is_short) continue;
         pi2_session *session = engine->sessions.sessions[span->sequence];
         const uint32_t end = span->position + span->token_count;
         const uint32_t least = pi2_forward_least_return(engine->forward, end); /* what failed was written, too */

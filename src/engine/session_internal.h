@@ -100,6 +100,24 @@ void pi2_engine_end_branches(pi2_engine *engine, const int32_t *next);
 bool pi2_session_takes_guess(const pi2_session *session, const int32_t *tokens, size_t token_count,
                              pi2_logits_wanted wanted);
 
+/* session_shortcut.c */
+
+/** Tokens that may follow the text: a tree, of which nothing is guessed yet. */
+typedef struct pi2_session_branches {
+    uint32_t count;              /* below PI2_SHORTCUT_TOKENS */
+    int32_t tokens[PI2_DRAFT_PLACES];
+    uint8_t parents[PI2_DRAFT_PLACES]; /* as of a draft */
+} pi2_session_branches;
+/**
+ * A pass over the session's next token and these behind it, which takes the shortcut: about what the model would say
+ * behind each that nothing follows (count 0: behind the token). The session is as before; its logits are lost.
+ * rows_out: of these tokens the row of the engine's logits that is its own, and one; 0: it has none, by its place or
+ * because there are too few branches or pages. count 0: the token's is row 0. In a turn, while nothing is ahead.
+ * Errors  as pi2_forward_run()
+ */
+pi2_status pi2_session_run_short(pi2_session *session, int32_t token, const pi2_session_branches *branches,
+                                 uint8_t *rows_out);
+
 /* session_append.c */
 
 /** Whether tokens can be appended, as pi2_session_append() says. */

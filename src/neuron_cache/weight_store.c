@@ -70,7 +70,7 @@ struct pi2_weight_store {
 size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
     return sizeof(struct pi2_weight_store) + pi2_region_bytes(MAX_READS) +
            (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room)) +
-           (UNITS_WANTED + 8) * (sizeof(store_unit) + sizeof(uint32_t));
+           (UNITS_WANTED + 8) * (sizeof(store_unit) + 2 * sizeof(uint32_t));
 }
 
 static uint32_t read_bytes_of(const pi2_weight_store *store, uint32_t e) {
@@ -120,27 +120,31 @@ static uint64_t unit_bytes_for(uint64_t resident_bytes, bool huge_pages) {
     return share > least ? share : least;
 }
 
-/* Which part of the sequence a position is in: units keep to one. */
+static bool leaves_last(const pi2_weight_store *store, uint32_t position) {
+    return store->options.leaves_last && store->options.leaves_last[store->sequence[position]];
+}
+
+/* Which part of the sequence a position is in. */
 static int part_of(const pi2_weight_store *store, uint32_t position) {
     return position < store->options.head_begin ? 0 : position < store->options.pass_end ? 1 : 2;
 }
 
 /* Cuts the residents into units; returns how many, and writes them where there is a list. */
 static uint32_t cut_units(const pi2_weight_store *store, uint64_t unit_bytes, store_unit *units) {
-    uint32_t count = 0, last_part = 0;
+    uint32_t count = 0, last_kind = 0; /* units keep to one part, and to what leaves last or does not */
     uint64_t bytes = unit_bytes;
     for (uint32_t i = 0; i < store->options.sequence_count; i++) {
         const store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
-        const uint32_t part = (uint32_t)part_of(store, i);
-        if (bytes >= unit_bytes || part != last_part) {
+        const uint32_t kind = 2 * (uint32_t)part_of(store, i) + leaves_last(store, i);
+        if (bytes >= unit_bytes || kind != last_kind) {
             if (units) units[count] = (store_unit){ .first_position = i };
             count++;
             bytes = 0;
         }
         const uint32_t read_bytes = read_bytes_of(store, store->sequence[i]);
         bytes += read_bytes;
-        last_part = part;
+        last_kind = kind;
         if (!units) continue;
         units[count - 1].last_position = i;
         units[count - 1].bytes += read_bytes;
@@ -148,22 +152,32 @@ static uint32_t cut_units(const pi2_weight_store *store, uint64_t unit_bytes, st
     return count;
 }
 
-/*
- * Embedding rows leave first: a token needs one. Then the rest in bit-reversed order, so that what
- * has left is spread evenly over the pass at any time, as the plan spreads what streams.
- */
-static void order_units(pi2_weight_store *store) {
-    uint32_t count = 0, body = 0, bits = 0;
+/* Units of the pass in bit-reversed order, so that what has left is spread evenly over it at any time, as the plan
+ * spreads what streams; those that leave last, or the others. Returns how many are in the list now. */
+static uint32_t order_body(pi2_weight_store *store, uint32_t count, bool last) {
+    uint32_t *body = store->unit_order + store->unit_count; /* there is room for as many */
+    uint32_t body_count = 0, bits = 0;
     for (uint32_t u = 0; u < store->unit_count; u++) {
-        if (part_of(store, store->units[u].first_position) == 2) store->unit_order[count++] = u;
-        else body++;
+        const uint32_t position = store->units[u].first_position;
+        if (part_of(store, position) != 2 && leaves_last(store, position) == last) body[body_count++] = u;
     }
-    while ((1u << bits) < body) bits++;
+    while ((1u << bits) < body_count) bits++;
     for (uint32_t i = 0; i < 1u << bits; i++) {
         uint32_t reversed = 0;
         for (uint32_t b = 0; b < bits; b++) reversed |= (i >> b & 1u) << (bits - 1 - b);
-        if (reversed < body) store->unit_order[count++] = reversed;
+        if (reversed < body_count) store->unit_order[count++] = body[reversed];
     }
+    return count;
+}
+
+/* Embedding rows leave first: a token needs one. */
+static void order_units(pi2_weight_store *store) {
+    uint32_t count = 0;
+    for (uint32_t u = 0; u < store->unit_count; u++) {
+        if (part_of(store, store->units[u].first_position) == 2) store->unit_order[count++] = u;
+    }
+    count = order_body(store, count, false);
+    count = order_body(store, count, true);
     assert(count == store->unit_count);
 }
 
@@ -176,7 +190,7 @@ static pi2_status make_units(pi2_weight_store *store) {
     const uint64_t unit_bytes = unit_bytes_for(bytes, store->options.huge_pages);
     store->unit_count = cut_units(store, unit_bytes, NULL);
     store->units = calloc(store->unit_count + 1, sizeof *store->units);
-    store->unit_order = calloc(store->unit_count + 1, sizeof *store->unit_order);
+    store->unit_order = calloc(2 * (size_t)store->unit_count + 1, sizeof *store->unit_order);
     if (!store->units || !store->unit_order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
     (void)cut_units(store, unit_bytes, store->units);
     order_units(store);

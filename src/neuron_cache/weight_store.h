@@ -44,6 +44,7 @@ typedef struct pi2_weight_store_options {
     pi2_store *store;             /* outlives this */
     const uint8_t *by_neuron;     /* [extent_count]: 1 where a pass that computes single neurons does without the
                                      extent; NULL: there are no such passes. Copied by nobody: outlives the store */
+    const uint8_t *leaves_last;   /* [extent_count]: 1: under pressure after all others; NULL: all alike. The same */
 } pi2_weight_store_options;
 
 /** Errors  MEMORY, INVALID (a streamed extent that is larger than the ring) */

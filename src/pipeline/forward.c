@@ -205,6 +205,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.stage_name = "norm";
     pi2_forward_token_stage(&walk, pi2_forward_first_norm);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
+        if (forward->is_short && walk.layer == forward->options.shortcut->first) pi2_forward_take_shortcut(&walk);
         const pi2_layer_shape *layer = &forward->model->shape.layers[walk.layer];
         for (walk.block = 0; walk.block < layer->block_count; walk.block++) {
             pi2_block_kind_of(layer->blocks[walk.block])->run(&walk);
@@ -343,6 +344,7 @@ static void take_batch(pi2_forward *forward, const pi2_batch *batch) {
     forward->tokens = batch->tokens;
     forward->given = batch->given;
     forward->given_is_own = batch->given_is_own;
+    forward->is_short = batch->is_short;
     forward->token_count = batch->token_count;
     forward->spans = batch->spans;
     forward->span_count = batch->span_count;
@@ -416,7 +418,8 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
     follow_residency(forward);
-    const pi2_status filled = begin_pass(forward, forward->logits_rows > 0);
+    const pi2_status filled = batch->is_short ? pi2_forward_begin_short(forward)
+                                              : begin_pass(forward, forward->logits_rows > 0);
     place_tokens(forward);
     place_branches(forward);
     const uint64_t begin = pi2_clock_ns(), missing = missing_neurons(forward);
@@ -433,7 +436,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     forward->foretells = forward->by_neuron && can_foretell &&
                          pi2_look_ahead_wanted(&forward->look_ahead, token_count);
     pi2_device_trial *trial = &forward->device_trials[token_count > 1];
-    forward->has_devices = some_device_lives(forward) &&
+    forward->has_devices = !forward->is_short && some_device_lives(forward) &&
                            (forward->options.devices_always || pi2_device_trial_wanted(trial));
     forward->stages.spin_us = forward->has_devices ? forward->options.device_spin_us : forward->options.spin_us;
     pi2_device_share_begin(&forward->share, token_count, forward->by_neuron, forward->has_devices);
@@ -453,7 +456,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     }
     note_neurons(forward);
     pi2_device_share_end(&forward->share);
-    if (forward->options.device_count) {
+    if (forward->options.device_count && !forward->is_short) {
         (void)pi2_device_trial_note(trial, (pi2_clock_ns() - begin) / token_count);
     }
     if (can_foretell && forward->by_neuron) note_foretelling(forward, missing, begin);
@@ -663,6 +666,7 @@ static pi2_status allocate(pi2_forward *forward) {
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
     add_up_blocks(forward);
+    if (forward->options.shortcut) forward->stages.capacity += PI2_STAGES_OF_A_SHORTCUT;
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;

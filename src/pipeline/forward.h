@@ -16,6 +16,7 @@
 #include "pipeline/kv_pages.h"
 #include "pipeline/look_ahead.h"
 #include "pipeline/neuron_counter.h"
+#include "pipeline/shortcut.h"
 #include "predictor/predictor.h"
 
 typedef struct pi2_forward pi2_forward;
@@ -90,6 +91,7 @@ typedef struct pi2_forward_options {
                                  neuron, and those that it names; NULL: there is none, and every pass is exact */
     const pi2_predictor *foreteller; /* loaded; names neurons of the next layer, which are read ahead; NULL: none are */
     bool gate_foretells;      /* the next layer's Gate does, asked with this layer's input: without a foreteller */
+    pi2_shortcut *shortcut;   /* passes may take it (pi2_batch.is_short); NULL: there is none */
     bool foretells_firing;    /* those that will fire; otherwise all but the share that a layer leaves out */
     double left_out;          /* share of all neurons that such passes leave out, of a layer its left_out; negative:
                                  those that do not fire by the predictor's thresholds */
@@ -168,15 +170,21 @@ typedef struct pi2_batch {
     const float *given;          /* [token_count][pi2_model_given_length()], of a layer that guesses: what the model
                                     that it guesses for gave for the token before each, */
     bool given_is_own;           /* or it gave itself */
+    bool is_short;               /* it takes the shortcut, with at most PI2_SHORTCUT_TOKENS tokens: keys and values
+                                    that it stores are about those of the model, its logits guess what they will be */
     uint32_t token_count, span_count;
 } pi2_batch;
 
 /**
  * One pass. Writes the states of its sequences at the positions of its tokens, and the logits that its spans want: one
  * row after another, in the tokens' order.
- * Errors  IO, FORMAT (checksum), INTERRUPTED: keys and values of earlier positions, and other sequences, are untouched
+ * Errors  IO, FORMAT (checksum), INTERRUPTED, INVALID (it cannot take the shortcut): keys and values of earlier
+ *         positions, and other sequences, are untouched
  */
 pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks);
+
+/** Whether a pass could take the shortcut now: there is one, and what it computes with is in memory. Between passes. */
+bool pi2_forward_has_shortcut(const pi2_forward *forward);
 
 /**
  * What of a sequence's states cannot be taken back: saved, and made what was saved. Recurrent states are those after

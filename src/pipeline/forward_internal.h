@@ -210,7 +210,7 @@ struct pi2_forward {
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
     const float *given;
-    bool given_is_own;
+    bool given_is_own, is_short; /* as of the batch */
     const pi2_batch_span *spans;
     uint32_t token_count, span_count;
     uint32_t logits_rows;        /* tokens whose logits are wanted */
@@ -384,6 +384,12 @@ void pi2_forward_hot_neurons(const pi2_forward_walk *walk, unsigned member, uint
 pi2_tile_chunks pi2_forward_hot_down_chunks(const pi2_forward_walk *walk);
 void pi2_forward_hot_down(pi2_forward_walk *walk, const pi2_tile_chunks *chunks, uint32_t chunk);
 
+/** A pass that takes the shortcut begins; and the stages that stand for the layers left out, behind which walk->layer
+ *  is the first one again. forward_shortcut.c */
+enum { PI2_STAGES_OF_A_SHORTCUT = 4 }; /* with their tails */
+pi2_status pi2_forward_begin_short(pi2_forward *forward);
+void pi2_forward_take_shortcut(pi2_forward_walk *walk);
+
 /** A pass by neuron begins: one thread. */
 void pi2_forward_begin_neurons(pi2_forward *forward);
 
@@ -455,6 +461,8 @@ const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint
 /** Adds what the block gives for a token to the residual stream, normed and scaled as the model does (`out` is
  *  changed); then the norm of the block, or of the head, that comes next. */
 void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out);
+/** The norm of the first block of walk->layer, or of what follows. */
+void pi2_forward_enter_layer(pi2_forward_walk *walk, uint32_t token);
 /** The norm of the pass's first block. */
 void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token);
 /** A norm of a token's x into a row of normed_set. weight: NULL: x as it is. bias: NULL where its norms have none. */

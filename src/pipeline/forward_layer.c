@@ -169,6 +169,8 @@ void pi2_forward_features(const pi2_forward *forward, uint32_t token, float *out
     memcpy(out, forward->buffers.features + token * forward->buffers.features_stride, count * sizeof *out);
 }
 
+void pi2_forward_enter_layer(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, 0, token); }
+
 void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) {
     keep_features(walk->forward, 0, token);
     norm_from(walk, 0, token);

@@ -38,6 +38,9 @@ typedef struct pi2_run_plan {
     uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
     uint32_t sequence_count, head_begin, pass_end;
     uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
+    uint32_t left_out_first, left_out_end; /* layers that stay last: the others and the head are all in memory, for
+                                       guesses without these; 0, 0: what streams is spread over all */
+    uint8_t *kept;                  /* [extent_count]: 1: of those; NULL: of none */
     uint64_t resident_room_bytes;   /* of the extents that stay, as they lie in memory */
     const pi2_cache_policy *policy;
     pi2_look_ahead_mode look_ahead;
@@ -135,6 +138,8 @@ bool pi2_run_plan_is_dense(const pi2_planned_run *run);
 bool pi2_run_plan_is_always(const pi2_planned_run *run);
 /** Spends the budget. Errors as pi2_memory_plan_make() */
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs);
+/** Whether an extent is of the head, or of another layer than [first, end). */
+bool pi2_run_plan_is_kept(const pi2_extent_layout *layout, uint32_t extent, uint32_t first, uint32_t end);
 /** Lists the extents in the order of a pass, and marks those that stay. Errors  MEMORY */
 pi2_status pi2_run_plan_place(pi2_planned_run *run);
 void pi2_run_plan_free(pi2_run_plan *plan);

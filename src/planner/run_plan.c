@@ -422,14 +422,58 @@ static uint64_t mark_by_neuron(const pi2_extent_layout *layout, pi2_run_plan *pl
     return kept + marked;
 }
 
+bool pi2_run_plan_is_kept(const pi2_extent_layout *layout, uint32_t extent, uint32_t first, uint32_t end) {
+    const pi2_group *group = &layout->groups[layout->extents[extent].group];
+    if (pi2_group_kind_is_raw(group->kind) || group->kind == PI2_GROUP_EMBEDDING) return false;
+    if (group->kind == PI2_GROUP_HEAD) return true;
+    return group->layer != UINT32_MAX && (group->layer < first || group->layer >= end);
+}
+
+/* Marks the layers that guesses are computed with, and of the others what `room` still holds. Returns the bytes. */
+static uint64_t mark_kept(const pi2_extent_layout *layout, pi2_run_plan *plan, uint64_t room) {
+    uint32_t *others = plan->sequence + plan->sequence_count, other_count = 0; /* there is room for as many */
+    uint64_t kept = 0;
+    for (uint32_t i = 0; i < plan->pass_end; i++) {
+        const uint32_t e = plan->sequence[i];
+        if (!plan->kept[e]) others[other_count++] = e;
+        else kept += pi2_extent_read_bytes(&layout->extents[e]);
+    }
+    const uint64_t left = room > kept ? room - kept : 0;
+    const uint64_t marked = pi2_memory_plan_residents(layout, others, other_count, left, plan->resident);
+    for (uint32_t e = 0; e < layout->extent_count; e++) plan->resident[e] |= plan->kept[e];
+    return kept + marked;
+}
+
+static pi2_status find_kept(const pi2_extent_layout *layout, pi2_run_plan *plan) {
+    free(plan->kept);
+    plan->kept = NULL;
+    if (plan->left_out_end == 0) return PI2_OK;
+    plan->kept = calloc(layout->extent_count, 1);
+    if (!plan->kept) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        plan->kept[e] = pi2_run_plan_is_kept(layout, e, plan->left_out_first, plan->left_out_end);
+    }
+    return PI2_OK;
+}
+
+/* Marks what stays; returns the bytes. */
+static uint64_t mark(const pi2_planned_run *run, pi2_run_plan *plan) {
+    const pi2_extent_layout *layout = run->source.model->layout;
+    const pi2_memory_plan *memory = &plan->memory;
+    const uint64_t room = memory->resident_room;
+    const bool is_whole = memory->everything_resident;
+    if (memory->neuron_bytes && !is_whole) return mark_by_neuron(layout, plan, room, run->devices.count > 0);
+    if (plan->kept && !is_whole) return mark_kept(layout, plan, room);
+    return pi2_memory_plan_residents(layout, plan->sequence, is_whole ? plan->sequence_count : plan->pass_end, room,
+                                     plan->resident);
+}
+
 pi2_status pi2_run_plan_place(pi2_planned_run *run) {
     const pi2_extent_layout *layout = run->source.model->layout;
     const pi2_memory_plan *memory = &run->plan.memory;
     PI2_TRY(make_sequence(layout, &run->plan));
-    const uint32_t count = memory->everything_resident ? run->plan.sequence_count : run->plan.pass_end;
-    run->plan.resident_room_bytes = memory->neuron_bytes && !memory->everything_resident
-        ? mark_by_neuron(layout, &run->plan, memory->resident_room, run->devices.count > 0)
-        : pi2_memory_plan_residents(layout, run->plan.sequence, count, memory->resident_room, run->plan.resident);
+    PI2_TRY(find_kept(layout, &run->plan));
+    run->plan.resident_room_bytes = mark(run, &run->plan);
     run->report.resident_bytes = 0;
     for (uint32_t e = 0; e < layout->extent_count; e++) {
         if (run->plan.resident[e]) run->report.resident_bytes += layout->extents[e].bytes;
@@ -445,6 +489,7 @@ void pi2_run_plan_free(pi2_run_plan *plan) {
     free(plan->sequence);
     free(plan->resident);
     free(plan->by_neuron);
+    free(plan->kept);
 }
 
 /* ---- what the key-value cache lends ---- */
