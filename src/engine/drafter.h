@@ -40,6 +40,7 @@ typedef struct pi2_draft_place {
 } pi2_draft_place;
 typedef struct pi2_draft_named {
     uint32_t count, most;    /* places: parents come first; so many are wanted, up to PI2_DRAFT_PLACES */
+    uint32_t passes;         /* that these took, where one computes several; 0: one each */
     pi2_draft_place places[PI2_DRAFT_PLACES];
 } pi2_draft_named;
 

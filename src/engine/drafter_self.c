@@ -15,6 +15,8 @@
 #include "engine/session_internal.h"
 
 enum { LEVEL_PLACES = 4 };
+/* What is wanted of a place that takes a pass of its own is more than of a level's places together. */
+static const double level_share = 0.4;
 
 typedef struct self_state {
     pi2_draft_chain chain;
@@ -155,9 +157,10 @@ static pi2_status propose(void *user, const pi2_draft_text *text, const pi2_draf
     walk.named->count = 1;
     for (;; walk.depth++) {
         PI2_TRY(compute(&walk));
+        walk.named->passes = walk.depth + 1;
         if (walk.depth + 1 >= wish->most) break;
         const double sum = add_level(&walk);
-        if (sum >= wish->least_reach && walk.level < walk.named->count) continue;
+        if (sum >= level_share * wish->least_reach && walk.level < walk.named->count) continue;
         walk.named->count = walk.level; /* what is not worth a pass is not there */
         break;
     }

@@ -30,7 +30,7 @@ typedef struct draft_slot {
     void *state;
     uint32_t unchanged;      /* of the text, since it was asked last */
     bool has_failed;
-    double token_ns;         /* it takes for a proposed token; 0: not measured */
+    double token_ns;         /* it takes for a proposed token, or a pass of it; 0: not measured */
     double tokens, time;     /* of a pass with its guess, drafting included, by those of one without */
     uint32_t trials, pause, waits; /* passes that it still waits, of `pause` */
     pi2_drafter_counters counters;
@@ -238,8 +238,9 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
     const uint64_t time_ns = pi2_clock_ns() - begin_ns;
     slot->counters.draft_ns += time_ns;
     slot->counters.gained_ns -= (int64_t)time_ns;
-    learn_time(drafting, slot, text.length - text.unchanged, wish->named ? wish->named->count : draft->count,
-               (double)time_ns);
+    const uint32_t passes = !wish->named ? draft->count : wish->named->passes ? wish->named->passes
+                                                                              : wish->named->count;
+    learn_time(drafting, slot, text.length - text.unchanged, passes, (double)time_ns);
     return PI2_OK;
 }
 
@@ -359,7 +360,7 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
             const double asked_ns = joiner ? slot->token_ns / place_share : slot->token_ns;
             wish.least_reach = (pi2_draft_times_more(times, times->more, 1) + asked_ns) * plain * by_plain;
         }
-        drafting->named.count = 0;
+        drafting->named.count = drafting->named.passes = 0;
         drafting->named.most = is_known ? affordable(drafting, PI2_DRAFT_PLACES, slot->token_ns) : 1;
         wish.named = joiner ? &drafting->named : NULL;
         PI2_TRY(propose(drafting, slot, &wish, &draft));
