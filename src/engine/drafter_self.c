@@ -32,6 +32,7 @@ typedef struct self_walk {
     const pi2_draft_wish *wish;
     pi2_draft_named *named;
     pi2_draft *draft;
+    uint32_t most;               /* places: as many as a pass has room for */
     uint32_t depth;              /* of the last level, behind the text */
     uint32_t level;              /* its first place */
     bool is_chain[PI2_DRAFT_PLACES]; /* of each place: all tokens up to it are the likeliest ones */
@@ -72,9 +73,9 @@ static void name(self_walk *walk, uint32_t number, uint32_t row) {
 /* Puts a place among those of the next level, where it belongs by its reach. */
 static void add_place(self_walk *walk, uint32_t parent, uint32_t number, double reach) {
     pi2_draft_named *named = walk->named;
-    const uint32_t first = walk->level, most = named->most < PI2_DRAFT_PLACES ? named->most : PI2_DRAFT_PLACES;
+    const uint32_t first = walk->level;
     uint32_t at = named->count;
-    const bool is_full = at == most || at == first + LEVEL_PLACES;
+    const bool is_full = at == walk->most || at == first + LEVEL_PLACES;
     if (is_full && (at == first || walk->reach[at - 1] >= reach)) return;
     if (is_full) at--;
     else named->count++;
@@ -99,8 +100,8 @@ static double add_level(self_walk *walk) {
         for (uint32_t i = 0; i < walk->named->places[p].count; i++) {
             const double chance = pi2_draft_chain_chance(&walk->state->chain, walk->named->places[p].sure[i]);
             const double reach = walk->reach[p] * chance;
-            const bool goes_on = walk->is_chain[p] && i == 0;
-            if (goes_on || reach >= PI2_DRAFT_LEAST_BRANCH) add_place(walk, p, i, reach);
+            const bool goes_on = walk->is_chain[p] && i == 0, may_part = walk->wish->named != NULL;
+            if (goes_on || (may_part && reach >= PI2_DRAFT_LEAST_BRANCH)) add_place(walk, p, i, reach);
         }
     }
     for (uint32_t p = walk->level; p < walk->named->count; p++) sum += walk->reach[p];
@@ -145,27 +146,41 @@ static bool can_guess(const self_state *state, const pi2_draft_text *text) {
            pi2_forward_has_shortcut(session->engine->forward);
 }
 
+/* Level by level, as long as one is worth its pass. */
+static pi2_status descend(self_walk *walk) {
+    walk->named->places[0] = (pi2_draft_place){ .parent = 0 };
+    walk->named->count = 1;
+    for (;; walk->depth++) {
+        PI2_TRY(compute(walk));
+        walk->named->passes = walk->depth + 1;
+        if (walk->depth + 1 >= walk->wish->most) return PI2_OK;
+        const double sum = add_level(walk);
+        if (sum >= level_share * walk->wish->least_reach && walk->level < walk->named->count) continue;
+        walk->named->count = walk->level; /* what is not worth a pass is not there */
+        return PI2_OK;
+    }
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
 static pi2_status propose(void *user, const pi2_draft_text *text, const pi2_draft_wish *wish, pi2_draft *draft_out) {
     self_state *state = user;
     self_walk walk = { .state = state, .text = text, .wish = wish, .draft = draft_out,
                        .named = wish->named ? wish->named : &state->own, .reach = { 1 }, .is_chain = { true } };
+    /* A pass has the token itself and the places behind it. */
+    walk.most = smaller(state->session->engine->run.plan.memory.shape.batch_tokens,
+                        wish->named ? smaller(wish->named->most, PI2_DRAFT_PLACES) : PI2_DRAFT_PLACES);
     draft_out->count = 0;
-    if (!wish->named) state->own.most = wish->most;
     walk.named->count = 0;
     if (!can_guess(state, text)) return PI2_OK;
-    walk.named->places[0] = (pi2_draft_place){ .parent = 0 };
-    walk.named->count = 1;
-    for (;; walk.depth++) {
-        PI2_TRY(compute(&walk));
-        walk.named->passes = walk.depth + 1;
-        if (walk.depth + 1 >= wish->most) break;
-        const double sum = add_level(&walk);
-        if (sum >= level_share * wish->least_reach && walk.level < walk.named->count) continue;
-        walk.named->count = walk.level; /* what is not worth a pass is not there */
-        break;
+    const pi2_status status = descend(&walk);
+    if (status == PI2_OK) {
+        pi2_draft_chain_keep(draft_out, wish, state->least_tokens);
+        return PI2_OK;
     }
-    pi2_draft_chain_keep(draft_out, wish, state->least_tokens);
-    return PI2_OK;
+    draft_out->count = walk.named->count = 0;
+    /* Weights that have just left memory come again. */
+    return status == PI2_ERR_INVALID && !pi2_forward_has_shortcut(state->session->engine->forward) ? PI2_OK : status;
 }
 
 const pi2_drafter_kind pi2_drafter_self = {

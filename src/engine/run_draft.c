@@ -331,17 +331,31 @@ static double free_tokens(const pi2_planned_run *run, const pi2_memory_plan *pla
     return pi2_next_table_bytes(run) ? with_table : without_table;
 }
 
+/* What of them can stay however long texts become: weights leave the room that the cache has lent extent by extent, and
+ * what the others take of it may end an extent before it does. */
+static uint64_t stays(const pi2_planned_run *run, const pi2_memory_plan *plan) {
+    const pi2_extent_layout *layout = run->source.model->layout;
+    uint64_t largest = 0;
+    if (plan->loan_bytes == 0) return plan->resident_room;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[e]);
+        if (bytes > largest) largest = bytes;
+    }
+    const uint64_t lent = plan->loan_bytes + largest;
+    return plan->resident_room > lent ? plan->resident_room - lent : 0;
+}
+
 /* The layers that a shortcut computes stay; false: there is no room for them, which is told. */
 static bool keep_layers(pi2_planned_run *run, const pi2_memory_plan *plan) {
     const pi2_run_draft *draft = run->draft;
     char kept[PI2_SIZE_TEXT_BYTES], room[PI2_SIZE_TEXT_BYTES];
-    const uint64_t stays = plan->resident_room - plan->loan_bytes; /* however long texts become */
-    if (plan->neuron_bytes || (!plan->everything_resident && draft->kept_bytes > stays)) {
+    const uint64_t most = stays(run, plan);
+    if (plan->neuron_bytes || (!plan->everything_resident && draft->kept_bytes > most)) {
         pi2_planned_run_log(run, plan->neuron_bytes
                                      ? "%s is left out: it computes whole layers, and this run single neurons"
                                      : "%s is left out: the layers that it computes take %s, and the budget has %s for "
                                        "weights that stay", draft->path, pi2_format_size(draft->kept_bytes, kept),
-                            pi2_format_size(stays, room));
+                            pi2_format_size(most, room));
         return false;
     }
     run->plan.left_out_first = draft->first_layer;

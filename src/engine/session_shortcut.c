@@ -39,6 +39,7 @@ pi2_status pi2_session_run_short(pi2_session *session, int32_t token, const pi2_
     pi2_session_order_guess(session, branches->tokens, branches->parents);
     const pi2_status status = run(session, token, rows_out);
     pi2_engine_end_branches(session->engine, NULL);
+    pi2_kv_pages_trim(pi2_forward_pages(session->engine->forward), session->sequence, session->position);
     session->guesses = session->ahead_count = 0;
     return status;
 }

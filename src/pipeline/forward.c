@@ -206,6 +206,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward_token_stage(&walk, pi2_forward_first_norm);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
         if (forward->is_short && walk.layer == forward->options.shortcut->first) pi2_forward_take_shortcut(&walk);
+        if (walk.layer == forward->model->shape.layer_count) break; /* it leads to the head */
         const pi2_layer_shape *layer = &forward->model->shape.layers[walk.layer];
         for (walk.block = 0; walk.block < layer->block_count; walk.block++) {
             pi2_block_kind_of(layer->blocks[walk.block])->run(&walk);

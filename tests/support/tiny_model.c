@@ -171,6 +171,7 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         {"ffn_down", options->down_type, ffn, embedding, options->feed_forward_biases},
     };
     const bool by_neuron = options->down_by_neuron || options->predictor_rank;
+    const bool is_idle = layer >= options->idle_first && layer < options->idle_end;
     char name[64];
     add_norm(options, builder, layer, "attn_norm");
     if (!is_falcon(options)) add_norm(options, builder, layer, "ffn_norm");
@@ -187,7 +188,7 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         if (is_left_out(options, matrices[i].name)) continue;
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
-                   1.0f);
+                   is_idle && (i == 4 || i == 7) ? 0.0f : 1.0f);
         if (!matrices[i].has_bias && !is_opt(options)) continue;
         (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].name);
         add_vector(options, builder, name, matrices[i].rows, 0.0f);

@@ -57,6 +57,7 @@ typedef struct pi2_tiny_model_options {
     bool experts_apart;                /* false: stacked; true: blk.N.ffn_gate.E.weight and so on */
     uint32_t expert_gating;            /* 0: no key; 1: softmax, 2: sigmoid */
     bool head_norms;                   /* false: no attn_q_norm and attn_k_norm */
+    uint32_t idle_first, idle_end;     /* 0, 0; layers [idle_first, idle_end) add nothing: zeros where they would */
     uint32_t window;                   /* 0: no attention.sliding_window key */
 
     pi2_tiny_vocabulary vocabulary;    /* BPE */
