@@ -253,8 +253,10 @@ pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf) {
 }
 
 /* A trace that cannot be is refused before anything that takes long, such as a cluster file that is made. */
-static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
+static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_run_adjuster *adjust,
+                              void *user, pi2_gguf **gguf) {
     PI2_TRY(pi2_planned_run_open(options, &engine->run, gguf));
+    if (adjust) PI2_TRY(adjust(user, &engine->run));
     PI2_TRY(pi2_advised_sampling_read(*gguf, &engine->advised));
     PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_planned_run_settle(&engine->run, true, engine->traces.run, gguf));
@@ -263,11 +265,12 @@ static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *opti
     return PI2_OK;
 }
 
-static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
+static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_run_adjuster *adjust,
+                              void *user, pi2_gguf **gguf) {
     if (!pi2_memory_begin_plan(options->callbacks.cancelled, options->callbacks.user)) {
         return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted while another engine was being opened");
     }
-    const pi2_status planned = plan_engine(engine, options, gguf);
+    const pi2_status planned = plan_engine(engine, options, adjust, user, gguf);
     pi2_memory_end_plan();
     PI2_TRY(planned);
     PI2_TRY(pi2_engine_start(engine, *gguf));
@@ -276,11 +279,16 @@ static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *opti
 }
 
 pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
+    return pi2_engine_open_adjusted(options, NULL, NULL, engine_out);
+}
+
+pi2_status pi2_engine_open_adjusted(const pi2_engine_options *options, pi2_run_adjuster *adjust, void *user,
+                                    pi2_engine **engine_out) {
     *engine_out = NULL;
     pi2_engine *engine = calloc(1, sizeof *engine);
     if (!engine) return pi2_fail(PI2_ERR_MEMORY, "no memory for the engine");
     pi2_gguf *gguf = NULL;
-    const pi2_status status = open_engine(engine, options, &gguf);
+    const pi2_status status = open_engine(engine, options, adjust, user, &gguf);
     pi2_gguf_close(gguf);
     if (status != PI2_OK) {
         pi2_engine_close(engine);

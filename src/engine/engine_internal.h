@@ -45,6 +45,12 @@ typedef struct pi2_session_table {
     pi2_draft_times draft_times;    /* what passes take */
 } pi2_session_table;
 
+/** Sees every pass that stores the model's own states, before the next one. */
+typedef struct pi2_pass_watcher {
+    void *user;
+    pi2_status (*saw)(void *user, const pi2_batch *batch);
+} pi2_pass_watcher;
+
 struct pi2_engine {
     pi2_planned_run run;            /* what it was opened from */
     pi2_engine_pages memory;
@@ -63,6 +69,7 @@ struct pi2_engine {
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
     pi2_session_table sessions;
+    pi2_pass_watcher watcher;       /* saw NULL: there is none */
     struct pi2_prompt_cache *prompt_cache; /* of sessions that will be made; NULL: none */
 };
 
@@ -168,6 +175,11 @@ pi2_status pi2_engine_load_shortcut(pi2_engine *engine);
 
 /** From a settled run to an engine that is ready. Errors  as pi2_engine_open() */
 pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf);
+/** Looks at the model of a run that is open, and may change what its memory is planned for. */
+typedef pi2_status pi2_run_adjuster(void *user, pi2_planned_run *run);
+/** pi2_engine_open(), with what `adjust` makes of the run. Errors  likewise, and what it returned */
+pi2_status pi2_engine_open_adjusted(const pi2_engine_options *options, pi2_run_adjuster *adjust, void *user,
+                                    pi2_engine **engine_out);
 
 /* engine_load.c */
 

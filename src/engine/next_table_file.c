@@ -24,7 +24,7 @@ static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'X', 'T', '2' };
 #define LEAST_LOGIT (-80.0) /* so far below the best one a token's chance is nothing */
 enum { NAME_BYTES = sizeof magic - 1 }; /* the version's digit is behind it */
 
-bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABLE_PATH_BYTES]) {
+bool pi2_path_beside_model(const pi2_planned_run *run, const char *ending, char *path_out, size_t capacity) {
     static const char *const ends[] = { ".gguf", ".pi2" };
     const char *path = run->source.model_path;
     size_t length = strlen(path);
@@ -35,8 +35,12 @@ bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABL
             break;
         }
     }
-    const int written = snprintf(path_out, PI2_NEXT_TABLE_PATH_BYTES, "%.*s.next-tokens", (int)length, path);
-    return written > 0 && written < PI2_NEXT_TABLE_PATH_BYTES;
+    const int written = snprintf(path_out, capacity, "%.*s.%s", (int)length, path, ending);
+    return written > 0 && (size_t)written < capacity;
+}
+
+bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABLE_PATH_BYTES]) {
+    return pi2_path_beside_model(run, "next-tokens", path_out, PI2_NEXT_TABLE_PATH_BYTES);
 }
 
 /* ---- reading ---- */

@@ -29,6 +29,9 @@ static inline uint32_t pi2_next_id(uint32_t entry) { return entry & ((1u << PI2_
 /** 0 .. 255: minus the chance's binary logarithm, times PI2_NEXT_STEPS. */
 static inline uint32_t pi2_next_unlikeliness(uint32_t entry) { return entry >> PI2_NEXT_ID_BITS; }
 
+/** What lies beside the run's model under its name: "model.gguf" and "model.pi2" have "model." and the ending. False:
+ *  the path would be too long. */
+bool pi2_path_beside_model(const pi2_planned_run *run, const char *ending, char *path_out, size_t capacity);
 /** Where the run's model has its table. False: the path would be too long. */
 bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABLE_PATH_BYTES]);
 /** Memory that the table beside the run's model takes; 0: there is none, or it is another model's. */

@@ -230,21 +230,29 @@ static pi2_status open_features(const pi2_planned_run *run, pi2_run_draft *draft
 
 /* ---- a shortcut ---- */
 
+uint64_t pi2_run_kept_bytes(const pi2_extent_layout *layout, uint32_t first, uint32_t end) {
+    uint64_t bytes = 0;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (pi2_run_plan_is_kept(layout, e, first, end)) bytes += pi2_extent_read_bytes(&layout->extents[e]);
+    }
+    return bytes;
+}
+
 /* What stays in memory for it: of the layers that it does not leave out, and of the head. */
 static void measure_kept(const pi2_extent_layout *layout, pi2_run_draft *draft) {
-    draft->kept_bytes = draft->token_bytes = 0;
+    draft->kept_bytes = pi2_run_kept_bytes(layout, draft->first_layer, draft->end_layer);
+    draft->token_bytes = 0;
     for (uint32_t e = 0; e < layout->extent_count; e++) {
-        if (!pi2_run_plan_is_kept(layout, e, draft->first_layer, draft->end_layer)) continue;
-        draft->kept_bytes += pi2_extent_read_bytes(&layout->extents[e]);
-        draft->token_bytes += layout->extents[e].bytes;
+        const bool is_kept = pi2_run_plan_is_kept(layout, e, draft->first_layer, draft->end_layer);
+        if (is_kept) draft->token_bytes += layout->extents[e].bytes;
     }
 }
 
-static pi2_status open_shortcut(const pi2_planned_run *run, pi2_run_draft *draft) {
+static pi2_status open_shortcut(const pi2_planned_run *run, const char *path, pi2_run_draft *draft) {
     const pi2_model *model = run->source.model;
     draft->kind = PI2_DRAFT_SHORTCUT;
-    PI2_TRY(pi2_gguf_open(run->options.draft_model_path, &draft->gguf));
-    (void)snprintf(draft->path, sizeof draft->path, "%s", run->options.draft_model_path);
+    (void)snprintf(draft->path, sizeof draft->path, "%s", path);
+    PI2_TRY(pi2_gguf_open(path, &draft->gguf));
     PI2_TRY(pi2_shortcut_file_check(draft->gguf, &run->source, &draft->first_layer, &draft->end_layer));
     measure_kept(model->layout, draft);
     draft->bytes = pi2_shortcut_bytes(model->shape.embedding_length);
@@ -301,7 +309,7 @@ pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf) {
     if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for a draft model");
     pi2_draft_kind kind = PI2_DRAFT_MODEL;
     PI2_TRY(find_kind(path, &kind));
-    if (kind == PI2_DRAFT_SHORTCUT) return open_shortcut(run, run->draft);
+    if (kind == PI2_DRAFT_SHORTCUT) return open_shortcut(run, path, run->draft);
     return kind == PI2_DRAFT_FEATURES ? open_features(run, run->draft) : open_draft(run, run->draft);
 }
 

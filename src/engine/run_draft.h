@@ -27,6 +27,7 @@ typedef struct pi2_run_draft {
     uint64_t token_bytes;      /* weights that one of its tokens uses */
     uint32_t first_layer, end_layer; /* that a shortcut leaves out; the others, and the head, stay in memory: */
     uint64_t kept_bytes;       /* as they lie there */
+    bool is_found;             /* nobody named it: it lies beside the model, and what is wrong with it is only told */
 } pi2_run_draft;
 
 /**
@@ -36,6 +37,8 @@ typedef struct pi2_run_draft {
  *         UNSUPPORTED (its states cannot be taken back; the model has several residual streams)
  */
 pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf);
+/** What stays in memory where the layers [first, end) are left out, as it lies there. */
+uint64_t pi2_run_kept_bytes(const pi2_extent_layout *layout, uint32_t first, uint32_t end);
 /** Ends it. Nothing where there is none. */
 void pi2_run_close_draft(pi2_planned_run *run);
 

@@ -146,7 +146,8 @@ static pi2_status spend_once(pi2_planned_run *run, const pi2_run_trace *trace) {
     const uint64_t empty = session_bytes(run, 0), sampler = sampler_bytes(0);
     const pi2_run_draft *draft = run->draft;
     const pi2_run_costs costs = {
-        .feature_count = draft ? draft->feature_count : 0, .feature_layers = draft ? draft->feature_layers : NULL,
+        .feature_count = draft ? draft->feature_count : run->keeps_inputs ? 2 : 0,
+        .feature_layers = draft ? draft->feature_layers : run->kept_inputs,
         .list_bytes = list_bytes(run, trace), .draft_tokens = pi2_planned_run_draft_tokens(run),
         .draft_nodes = pi2_planned_run_draft_nodes(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),

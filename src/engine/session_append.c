@@ -171,6 +171,9 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, batch->is_short, &hooks));
     if (status == PI2_OK && !batch->is_short) status = show_pass(engine, batch, pass->first_logits);
+    if (status == PI2_OK && !batch->is_short && engine->watcher.saw) {
+        status = engine->watcher.saw(engine->watcher.user, batch);
+    }
     tell_devices(engine);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {

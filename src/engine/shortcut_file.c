@@ -49,7 +49,7 @@ static pi2_status check_tensor(const pi2_gguf *gguf, const char *name, uint32_t 
 
 /* Of others a pass that leaves layers out is not made: their tokens choose what they read, or their states cannot be
  * written over. */
-static pi2_status check_kind(const pi2_gguf *gguf, const pi2_run_source *source) {
+pi2_status pi2_shortcut_file_suits(const char *path, const pi2_run_source *source) {
     const pi2_model_shape *shape = &source->model->shape;
     const char *what = pi2_model_has_experts(shape) ? "has experts"
                        : pi2_model_is_recurrent(shape) ? "keeps states that cannot be taken back"
@@ -60,8 +60,16 @@ static pi2_status check_kind(const pi2_gguf *gguf, const pi2_run_source *source)
     }
     if (!what && shape->embedding_length % PI2_SMALL_BLOCK) what = "has rows that are no multiple of 32";
     if (!what) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s cannot guess for %s, which %s", pi2_gguf_file_path(gguf, 0),
-                    source->model_path, what);
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s cannot guess for %s, which %s", path, source->model_path, what);
+}
+
+/* Other weights of the same shape would be guessed for as well, and badly. */
+static pi2_status check_hash(const pi2_gguf *gguf, const pi2_run_source *source) {
+    uint64_t hash;
+    PI2_TRY(pi2_gguf_u64_or(gguf, "shortcut.model_hash", source->header_hash, &hash));
+    if (hash == source->header_hash) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: it was made of another model: make it again with "
+                    "'powerinfer2 guesses --shortcut'", pi2_gguf_file_path(gguf, 0), source->model_path);
 }
 
 pi2_status pi2_shortcut_file_check(const pi2_gguf *gguf, const pi2_run_source *source, uint32_t *first_out,
@@ -69,7 +77,8 @@ pi2_status pi2_shortcut_file_check(const pi2_gguf *gguf, const pi2_run_source *s
     const pi2_model_shape *shape = &source->model->shape;
     PI2_TRY(check_key(gguf, source, "shortcut.block_count", shape->layer_count));
     PI2_TRY(check_key(gguf, source, "shortcut.embedding_length", shape->embedding_length));
-    PI2_TRY(check_kind(gguf, source));
+    PI2_TRY(pi2_shortcut_file_suits(pi2_gguf_file_path(gguf, 0), source));
+    PI2_TRY(check_hash(gguf, source));
     PI2_TRY(pi2_gguf_u32(gguf, "shortcut.first_layer", first_out));
     PI2_TRY(pi2_gguf_u32(gguf, "shortcut.end_layer", end_out));
     if (*first_out >= *end_out || *end_out > shape->layer_count || *end_out - *first_out == shape->layer_count) {

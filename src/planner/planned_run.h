@@ -90,6 +90,8 @@ typedef struct pi2_planned_run {
     pi2_run_source source;
     pi2_run_plan plan;
     pi2_run_devices devices;
+    uint32_t kept_inputs[2];        /* layers, those after them included, whose inputs a pass keeps of every token... */
+    bool keeps_inputs;              /* ...for a shortcut that is made of them (engine/shortcut_make.c) */
     bool is_next;                   /* of a model's layer that guesses, as a model of its own; the tokenizer is not */
     struct pi2_run_draft *draft;    /* a smaller model that guesses ahead (engine/run_draft.h); NULL: none */
 } pi2_planned_run;
