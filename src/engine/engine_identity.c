@@ -36,7 +36,7 @@ static uint64_t hash_predictor(const pi2_predictor *predictor, double left_out) 
         uint8_t bytes[24];
         memcpy(&threshold, &layer->threshold, sizeof threshold);
         pi2_store_le64(bytes, hash);
-        pi2_store_le32(bytes + 8, layer->size);
+        pi2_store_le32(bytes + 8, layer->size | (layer->is_signed ? UINT32_C(1) << 31 : 0));
         pi2_store_le32(bytes + 12, threshold);
         pi2_store_le64(bytes + 16, layer->checksum);
         hash = XXH3_64bits(bytes, sizeof bytes);

@@ -243,13 +243,13 @@ static pi2_status train_rank(train_run *run, uint32_t layer, uint32_t rank, uint
     return status;
 }
 
-static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *data,
-                       const pi2_low_rank_result *result) {
+static void keep_layer(train_run *run, uint32_t layer, uint8_t *data, const pi2_low_rank_result *result) {
     free(run->owned[layer]);
     run->owned[layer] = data;
     run->predictor.layers[layer] = (pi2_predictor_layer){
-        .size = rank, .threshold = result->held.threshold, .recall = (float)result->held.recall,
-        .precision = (float)result->held.precision, .density = (float)result->held.density, .data = data };
+        .size = result->rank, .is_signed = result->is_signed, .threshold = result->held.threshold,
+        .recall = (float)result->held.recall, .precision = (float)result->held.precision,
+        .density = (float)result->held.density, .data = data };
 }
 
 static pi2_status take_weights(train_run *run, uint32_t layer) {
@@ -284,13 +284,13 @@ static pi2_status train_layer(train_run *run, uint32_t layer) {
         uint8_t *data;
         pi2_low_rank_result result;
         PI2_TRY(train_rank(run, layer, rank, &data, &result));
-        if (kept && work_left(run, rank, result.held.named) >= work_left(run, kept, best.held.named)) {
+        if (kept && work_left(run, result.rank, result.held.named) >= work_left(run, kept, best.held.named)) {
             free(data);
             break;
         }
-        keep_layer(run, layer, rank, data, &result);
+        keep_layer(run, layer, data, &result);
         best = result;
-        kept = rank;
+        kept = result.rank;
     }
     char owner[OWNER_BYTES];
     pi2_planned_run_log(&run->engine->run, "%s: rank %u, recall %.2f %%, precision %.2f %%; %.2f %% of the neurons "

@@ -2,6 +2,7 @@
 #include "predictor/low_rank.h"
 
 #include <float.h>
+#include <string.h>
 
 #include "predictor/int8_rows.h"
 #include "predictor/predictor_kinds.h"
@@ -55,6 +56,44 @@ void pi2_low_rank_put_neuron(const pi2_predictor *predictor, uint32_t rank, uint
     ((float *)(void *)(data + parts.biases))[neuron] = bias;
 }
 
+static bool are_opposite(const int8_t *first, const int8_t *second, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (first[i] != -second[i]) return false;
+    }
+    return true;
+}
+
+static bool halves_are_opposite(const pi2_predictor *predictor, uint32_t rank, const uint8_t *data) {
+    const layer_parts parts = place_parts(predictor, rank);
+    const int8_t *code = (const int8_t *)data + parts.code, *rows = (const int8_t *)data + parts.neurons;
+    const uint32_t half = rank / 2;
+    const size_t width = predictor->width;
+    if (memcmp(data + parts.code_units, data + parts.code_units + half * sizeof(float), half * sizeof(float)) != 0 ||
+        !are_opposite(code, code + half * width, half * width)) {
+        return false;
+    }
+    for (uint32_t n = 0; n < predictor->neuron_count; n++) {
+        const int8_t *row = rows + (size_t)n * rank;
+        if (!are_opposite(row, row + half, half)) return false;
+    }
+    return true;
+}
+
+/* Each part moves towards the beginning, over what is of no use any more. */
+uint32_t pi2_low_rank_fold(const pi2_predictor *predictor, uint32_t rank, uint8_t *data) {
+    const uint32_t half = rank / 2;
+    if (rank % 2 || half % PI2_SMALL_BLOCK || !halves_are_opposite(predictor, rank, data)) return rank;
+    const layer_parts from = place_parts(predictor, rank), to = place_parts(predictor, half);
+    const size_t floats = predictor->neuron_count * sizeof(float);
+    memmove(data + to.code_units, data + from.code_units, half * sizeof(float));
+    for (size_t n = 0; n < predictor->neuron_count; n++) {
+        memmove(data + to.neurons + n * half, data + from.neurons + n * rank, half);
+    }
+    memmove(data + to.neuron_units, data + from.neuron_units, floats);
+    memmove(data + to.biases, data + from.biases, floats);
+    return half;
+}
+
 /* ---- scores ---- */
 
 static uint32_t code_rows(const pi2_predictor_layer *layer) { return layer->size; }
@@ -69,7 +108,7 @@ static void code(const pi2_predictor_query *query, const pi2_predictor_vector *i
     query->kernel->int8(code + begin, rows + begin * width, NULL, end - begin, input->values, width);
     for (uint32_t r = begin; r < end; r++) {
         const float value = code[r] * units[r] * input->scale;
-        code[r] = value <= 0.0f ? 0.0f : value;
+        code[r] = value <= 0.0f && !layer->is_signed ? 0.0f : value;
     }
 }
 

@@ -7,7 +7,7 @@
  *   A       [rank][width] i8        its rows' units  [rank] f32
  *   B       [neurons][rank] i8      its rows' units  [neurons] f32
  *   bias    [neurons] f32
- * The rank is a multiple of 32. Numbers are little-endian.
+ * The rank is a multiple of 32. Numbers are little-endian. In a layer that is signed (predictor.h) there is no relu.
  */
 #ifndef PI2_PREDICTOR_LOW_RANK_H
 #define PI2_PREDICTOR_LOW_RANK_H
@@ -19,5 +19,12 @@ void pi2_low_rank_put_code_row(const pi2_predictor *predictor, uint32_t rank, ui
                                const float *floats);
 void pi2_low_rank_put_neuron(const pi2_predictor *predictor, uint32_t rank, uint8_t *data, uint32_t neuron,
                              const float *floats, float bias);
+
+/**
+ * Where the second half of a layer's rows of A, and of B's columns, is minus the first, relu(z) - relu(-z) = z: half of
+ * the numbers give the same scores, bit for bit, as a signed layer. Its data then lie at the beginning of `data`.
+ * Returns the rank: half of what it was where that is so and is a multiple of 32.
+ */
+uint32_t pi2_low_rank_fold(const pi2_predictor *predictor, uint32_t rank, uint8_t *data);
 
 #endif

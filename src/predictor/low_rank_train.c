@@ -396,12 +396,14 @@ static bool held_fires(const void *user, uint32_t sample, uint32_t neuron) {
 }
 
 static pi2_status measure(const trainer *self, const pi2_predictor *predictor, uint8_t *data,
-                          pi2_predictor_rating *rating) {
-    const pi2_predictor_layer layer = { .size = self->rank, .data = data };
+                          pi2_low_rank_result *result) {
+    result->rank = pi2_low_rank_fold(predictor, self->rank, data);
+    result->is_signed = result->rank < self->rank;
+    const pi2_predictor_layer layer = { .size = result->rank, .is_signed = result->is_signed, .data = data };
     const pi2_predictor_trial trial = { .predictor = predictor, .layer = &layer, .score = PI2_SCORE_FIRES,
                                         .count = self->held_count, .input = held_input, .wants = held_fires,
                                         .user = self, .team = self->training->team };
-    return pi2_predictor_try_firing(&trial, self->training->recall, rating);
+    return pi2_predictor_try_firing(&trial, self->training->recall, &result->held);
 }
 
 pi2_status pi2_low_rank_train(const pi2_low_rank_samples *samples, const pi2_low_rank_training *training,
@@ -416,7 +418,7 @@ pi2_status pi2_low_rank_train(const pi2_low_rank_samples *samples, const pi2_low
     pi2_status status = open_trainer(&self);
     if (status == PI2_OK) status = learn(&self, &result_out->epochs);
     if (status == PI2_OK) status = put_result(&self, predictor, data);
-    if (status == PI2_OK) status = measure(&self, predictor, data, &result_out->held);
+    if (status == PI2_OK) status = measure(&self, predictor, data, result_out);
     close_trainer(&self);
     return status;
 }

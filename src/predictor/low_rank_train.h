@@ -43,6 +43,8 @@ typedef struct pi2_low_rank_training {
 typedef struct pi2_low_rank_result {
     pi2_predictor_rating held;
     uint32_t epochs;
+    uint32_t rank;  /* of what was written: half where it is signed */
+    bool is_signed; /* nothing better was found than what it starts from, which is a linear map (pi2_low_rank_fold()) */
 } pi2_low_rank_result;
 
 /**

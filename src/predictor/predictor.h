@@ -30,6 +30,7 @@ enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PR
 /** Of one FFN: a layer's, or one of its experts'. A mixture's experts follow each other, layer by layer. */
 typedef struct pi2_predictor_layer {
     uint32_t size;         /* low_bit: bits of a weight; others: rank. 0: nothing is known, and every neuron fires */
+    bool is_signed;        /* low_rank: what of the code is below 0 stays so, in place of 0 */
     float threshold;       /* a neuron fires whose score is above it */
     float recall, precision, density; /* measured where it was made: of the neurons that fired, of those predicted, of
                                          all; 0: not measured */

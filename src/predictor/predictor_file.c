@@ -15,8 +15,8 @@
 #include "base/whole_file.h"
 #include "predictor/predictor_kinds.h"
 
-enum { VERSION = 1, HEADER_BYTES = 128, LAYER_BYTES = 64, LOST_AT = 48, CHECKSUM_AT = 72, MOST_LAYERS = 65536,
-       MOST_NEURONS = 1 << 24, FLAG_HAS_UP = 1 };
+enum { VERSION = 1, VERSION_SIGNED = 2, HEADER_BYTES = 128, LAYER_BYTES = 64, LOST_AT = 48, CHECKSUM_AT = 72,
+       MOST_LAYERS = 65536, MOST_NEURONS = 1 << 24, FLAG_HAS_UP = 1, FLAG_SIGNED = 1 };
 static const char magic[8] = { 'P', 'I', '2', 'P', 'R', 'E', 'D', '\n' };
 
 static uint64_t table_bytes(uint32_t layers) { return HEADER_BYTES + (uint64_t)layers * LAYER_BYTES; }
@@ -43,17 +43,25 @@ static bool losses_are_good(const pi2_predictor_layer *layer) {
     return pi2_predictor_floats_are_good(layer->lost, PI2_PREDICTOR_POINTS, 0);
 }
 
-static pi2_status parse_layer(const char *path, const uint8_t *line, uint64_t at, pi2_predictor *predictor,
-                              pi2_predictor_layer *layer) {
+/* Of the two versions one knows of signed layers, and only low_rank has them. */
+static uint32_t known_flags(uint32_t version, const pi2_predictor *predictor) {
+    return version == VERSION_SIGNED && predictor->kind->number == PI2_PREDICTOR_LOW_RANK ? FLAG_SIGNED : 0;
+}
+
+static pi2_status parse_layer(const char *path, const uint8_t *line, uint64_t at, uint32_t version,
+                              const pi2_predictor *predictor, pi2_predictor_layer *layer) {
+    const uint32_t flags = pi2_load_le32(line + 4);
     *layer = (pi2_predictor_layer){
-        .size = pi2_load_le32(line), .threshold = pi2_load_le_f32(line + 8), .recall = pi2_load_le_f32(line + 12),
-        .precision = pi2_load_le_f32(line + 16), .density = pi2_load_le_f32(line + 20),
+        .size = pi2_load_le32(line), .is_signed = flags != 0, .threshold = pi2_load_le_f32(line + 8),
+        .recall = pi2_load_le_f32(line + 12), .precision = pi2_load_le_f32(line + 16),
+        .density = pi2_load_le_f32(line + 20),
         .offset = pi2_load_le64(line + 24), .bytes = pi2_load_le64(line + 32), .checksum = pi2_load_le64(line + 40) };
     for (size_t p = 0; p < PI2_PREDICTOR_POINTS; p++) layer->lost[p] = pi2_load_le_f32(line + LOST_AT + 4 * p);
     if (!isfinite(layer->threshold) || !share_is_good(layer->recall) || !share_is_good(layer->precision) ||
         !share_is_good(layer->density) || !losses_are_good(layer)) {
         return damaged(path, at + 8, "a number that is none");
     }
+    if (flags & ~known_flags(version, predictor)) return damaged(path, at + 4, "an impossible kind of layer");
     if (layer->size == 0 ? layer->bytes != 0
                          : layer->bytes == 0 || layer->bytes != predictor->kind->layer_bytes(predictor, layer->size)) {
         return damaged(path, at, "a layer of impossible size");
@@ -69,7 +77,7 @@ static pi2_status parse_layers(const char *path, const uint8_t *bytes, pi2_predi
     for (uint32_t i = 0; i < predictor->layer_count; i++) {
         const uint64_t at = HEADER_BYTES + (uint64_t)i * LAYER_BYTES;
         pi2_predictor_layer *layer = &predictor->layers[i];
-        PI2_TRY(parse_layer(path, bytes + at, at, predictor, layer));
+        PI2_TRY(parse_layer(path, bytes + at, at, pi2_load_le32(bytes + 8), predictor, layer));
         if (layer->offset != next || layer->bytes > predictor->file_bytes - next) {
             return damaged(path, at + 24, "a layer that lies elsewhere than behind the one before");
         }
@@ -94,9 +102,9 @@ static pi2_status parse_header(const char *path, const uint8_t *bytes, uint64_t 
         return pi2_fail(PI2_ERR_FORMAT, "%s: this is no predictor", path);
     }
     const uint32_t version = pi2_load_le32(bytes + 8), kind = pi2_load_le32(bytes + 12);
-    if (version != VERSION) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor of version %" PRIu32 ", version %d is read: make it "
-                        "again", path, version, VERSION);
+    if (version != VERSION && version != VERSION_SIGNED) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor of version %" PRIu32 ", versions %d and %d are read: "
+                        "make it again", path, version, VERSION, VERSION_SIGNED);
     }
     predictor->kind = pi2_predictor_kind_find(kind);
     if (!predictor->kind) {
@@ -260,9 +268,17 @@ static void put_f32(uint8_t *to, float value) {
     pi2_store_le32(to, bits);
 }
 
+/* Programs that know of no signed layers read the files that have none. */
+static uint32_t version_of(const pi2_predictor *predictor) {
+    for (uint32_t i = 0; i < predictor->layer_count; i++) {
+        if (predictor->layers[i].is_signed) return VERSION_SIGNED;
+    }
+    return VERSION;
+}
+
 static void put_header(const pi2_predictor *predictor, uint8_t *bytes) {
     memcpy(bytes, magic, sizeof magic);
-    pi2_store_le32(bytes + 8, VERSION);
+    pi2_store_le32(bytes + 8, version_of(predictor));
     pi2_store_le32(bytes + 12, predictor->kind->number);
     pi2_store_le64(bytes + 16, predictor->header_hash);
     pi2_store_le64(bytes + 24, predictor->content_hash);
@@ -276,6 +292,7 @@ static void put_header(const pi2_predictor *predictor, uint8_t *bytes) {
         const pi2_predictor_layer *layer = &predictor->layers[i];
         uint8_t *line = bytes + HEADER_BYTES + (size_t)i * LAYER_BYTES;
         pi2_store_le32(line, layer->size);
+        pi2_store_le32(line + 4, layer->is_signed ? FLAG_SIGNED : 0);
         put_f32(line + 8, layer->threshold);
         put_f32(line + 12, layer->recall);
         put_f32(line + 16, layer->precision);

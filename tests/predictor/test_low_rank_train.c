@@ -1,6 +1,6 @@
 /* Goal:   training finds what a planted predictor knows: enough of what fires, and far fewer neurons than all; the same
  *         bytes on any number of threads; with the weights at hand, few samples are enough; a rate that is too large
- *         ends in one line, and so do too few samples.
+ *         ends in one line, and so do too few samples; what learns nothing is a linear map, and half as large.
  * Method: samples whose neurons fire by two small random matrices; what is trained against samples of another seed. */
 #include <math.h>
 #include <setjmp.h>
@@ -86,6 +86,7 @@ static void what_was_planted_is_found(void **state) {
     if (train(2, 0.01f, data, &result) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_true(result.held.density > 0.05 && result.held.density < 0.4);
     assert_true(result.held.recall >= 0.95 && result.held.recall < 1);
+    assert_true(result.rank == RANK && !result.is_signed); /* half of 32 is no rank */
     assert_true(result.epochs >= 2 && result.held.named < (IS_SLOW ? 0.9 : 2.0 * result.held.density));
     /* Of other samples, by the data as a run reads them. */
     const pi2_predictor_layer layer = { .size = RANK, .data = data, .threshold = result.held.threshold };
@@ -186,6 +187,36 @@ static void weights_tell_what_few_samples_do_not(void **state) {
     free(other);
 }
 
+/* Nothing is learned: what it starts from is a linear map, which half of the rank holds. */
+static void a_start_is_half_as_large(void **state) {
+    (void)state;
+    enum { BOTH = 2 * RANK };
+    pi2_team *team;
+    pi2_low_rank_result result;
+    float gate_bias[NEURONS];
+    void *data;
+    const pi2_predictor predictor = describe();
+    plant(7);
+    for (int n = 0; n < NEURONS; n++) gate_bias[n] = -12.0f;
+    const pi2_low_rank_weights weights = { .rows = planted_rows, .gate_bias = gate_bias };
+    pi2_low_rank_samples few = samples;
+    few.count = 150;
+    few.weights = &weights;
+    assert_int_equal(posix_memalign(&data, PI2_PREDICTOR_ALIGNMENT, predictor.kind->layer_bytes(&predictor, BOTH)), 0);
+    memset(data, 0, predictor.kind->layer_bytes(&predictor, BOTH));
+    assert_int_equal(pi2_team_create(2, NULL, &team), PI2_OK);
+    pi2_low_rank_training training = { .rank = BOTH, .rate = 0.004f, .recall = 0.95, .seed = 1, .team = team };
+    for (training.most_epochs = 0; training.most_epochs < 2; training.most_epochs++) {
+        const pi2_status status = pi2_low_rank_train(&few, &training, &predictor, data, &result);
+        if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_int_equal(result.rank, result.is_signed ? RANK : BOTH);
+        assert_true(training.most_epochs > 0 || result.is_signed);
+        assert_true(result.held.recall >= 0.95 && result.held.named < 1.3 * result.held.density);
+    }
+    pi2_team_destroy(team);
+    free(data);
+}
+
 static void what_diverges_says_so(void **state) {
     (void)state;
     const pi2_predictor predictor = describe();
@@ -221,7 +252,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_planted_is_found), cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
                                         cmocka_unit_test(weights_tell_what_few_samples_do_not),
-        cmocka_unit_test(what_diverges_says_so), cmocka_unit_test(too_few_samples_are_refused),
+        cmocka_unit_test(a_start_is_half_as_large), cmocka_unit_test(what_diverges_says_so),
+        cmocka_unit_test(too_few_samples_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Goal:   the neurons that scores choose are those that they should be; copies of 2 and 3 bits foretell what rows give
  *         as well as their errors say; a low-rank predictor and an svd compute their matrices; a file comes back as it
- *         was written, and one that was altered anywhere is refused; layers that lose least give most.
+ *         was written, and one that was altered anywhere is refused; layers that lose least give most; a low-rank
+ *         predictor that is a linear map gives the same bits from half of its numbers.
  * Method: scores with ties and numbers that are none against sorting; random rows against exact products; bytes of a
  *         small file changed, and lengths cut; losses whose best shares are known. */
 #include <math.h>
@@ -236,6 +237,79 @@ static void a_low_rank_predictor_computes_its_matrices(void **state) {
     free(memory);
 }
 
+/* Where A's second half is minus its first, and B's, half of the numbers give the same bits. */
+static void opposite_halves_fold(void **state) {
+    (void)state;
+    enum { HALF = RANK, BOTH = 2 * RANK };
+    void *memory;
+    uint64_t seed = 37;
+    float row[WIDTH], x[WIDTH], code[BOTH], whole[NEURONS], folded[NEURONS];
+    int16_t values[WIDTH], code_values[BOTH];
+    pi2_predictor predictor = make(2, BOTH, "relu", false, &memory);
+    for (uint32_t r = 0; r < HALF; r++) {
+        for (int sign = 0; sign < 2; sign++) {
+            for (int c = 0; c < WIDTH; c++) row[c] = sign ? -row[c] : random_float(&seed);
+            pi2_low_rank_put_code_row(&predictor, BOTH, memory, r + (uint32_t)sign * HALF, row);
+        }
+    }
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        for (int r = 0; r < HALF; r++) {
+            row[r] = random_float(&seed);
+            row[r + HALF] = -row[r];
+        }
+        pi2_low_rank_put_neuron(&predictor, BOTH, memory, n, row, random_float(&seed));
+    }
+    for (int c = 0; c < WIDTH; c++) x[c] = random_float(&seed);
+    const pi2_predictor_vector input = pi2_predictor_quantize(x, WIDTH, values);
+    const pi2_predictor_query query = query_of(&predictor, PI2_SCORE_FIRES);
+    predictor.kind->code(&query, &input, 0, BOTH, code);
+    pi2_predictor_vector from = pi2_predictor_quantize(code, BOTH, code_values);
+    predictor.kind->scores(&query, &from, 0, NEURONS, whole);
+    ((int8_t *)memory)[WIDTH * HALF + 5] ^= 1; /* nearly opposite is not opposite */
+    assert_int_equal(pi2_low_rank_fold(&predictor, BOTH, memory), BOTH);
+    ((int8_t *)memory)[WIDTH * HALF + 5] ^= 1;
+    assert_int_equal(pi2_low_rank_fold(&predictor, BOTH, memory), HALF);
+    assert_int_equal(pi2_low_rank_fold(&predictor, HALF, memory), HALF); /* no further: 16 is no rank */
+    predictor.layers[1].size = HALF;
+    predictor.layers[1].is_signed = true;
+    assert_true(predictor.kind->is_good(&predictor, &predictor.layers[1]));
+    predictor.kind->code(&query, &input, 0, HALF, code);
+    from = pi2_predictor_quantize(code, HALF, code_values);
+    predictor.kind->scores(&query, &from, 0, NEURONS, folded);
+    assert_memory_equal(folded, whole, sizeof whole);
+    some_have_their_scores(&query, &from, folded);
+    /* In a file it stays what it is. */
+    pi2_predictor read;
+    if (pi2_predictor_write(path, NULL, &predictor)) fail_msg("%s", pi2_error_text());
+    if (pi2_predictor_read(path, &read)) fail_msg("%s", pi2_error_text());
+    assert_true(!read.layers[0].is_signed && read.layers[1].is_signed && read.layers[1].size == HALF);
+    pi2_predictor_free(&read);
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
+/* Programs that know of no signed layers read files without them, and no others; a file cannot say both. */
+static void versions_say_whether_layers_are_signed(void **state) {
+    (void)state;
+    for (uint32_t kind = 1; kind <= 2; kind++) {
+        for (int is_signed = 0; is_signed < 2; is_signed++) {
+            void *memory;
+            size_t bytes;
+            pi2_predictor read, predictor = make(kind, kind == 1 ? 2 : RANK, "relu", false, &memory);
+            predictor.layers[1].is_signed = is_signed;
+            if (pi2_predictor_write(path, NULL, &predictor)) fail_msg("%s", pi2_error_text());
+            uint8_t *file = test_file_read(path, &bytes);
+            assert_int_equal(file[8], is_signed ? 2 : 1);
+            const pi2_status status = pi2_predictor_read(path, &read);
+            assert_int_equal(status, kind == 1 && is_signed ? PI2_ERR_FORMAT : PI2_OK);
+            if (status == PI2_OK) pi2_predictor_free(&read);
+            free(file);
+            pi2_predictor_free(&predictor);
+            free(memory);
+        }
+    }
+}
+
 /* Estimates are the product of both matrices; a neuron in doubt is worth more than its mean says, by its rest. */
 static void an_svd_predictor_computes_its_matrices(void **state) {
     (void)state;
@@ -459,6 +533,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_largest_are_chosen), TEST(what_is_no_number_is_computed), TEST(vectors_are_rounded_to_16_bits),
         TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices),
+        TEST(opposite_halves_fold), TEST(versions_say_whether_layers_are_signed),
         TEST(an_svd_predictor_computes_its_matrices), TEST(a_file_comes_back),
         TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced), TEST(who_loses_least_gives_most),
         TEST(what_was_not_measured_is_shared_out_evenly), TEST(no_more_than_header_and_list_is_read),
