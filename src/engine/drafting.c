@@ -12,11 +12,13 @@ enum {
     PAUSE_LEAST = 16, PAUSE_MOST = 256, /* passes until one that does not pay is asked again */
     TREE_TRIALS = 8, TREE_PAUSE = 4,    /* the same where it names tokens for a tree: chances are learnt first, and
                                            to ask costs no more than it takes */
+    TRIALS_MOST = 16,                   /* that are counted: so many have equal weight, and later ones the last one's */
     TREE_LEAST = 12,                    /* tokens that a tree may have whose drafter is judged by it */
     CAUGHT_UP = PI2_DRAFT_MOST + 1      /* a drafter that has more new text to read does not tell what a token costs */
 };
 
-static const double worth_memory = 1.0 / 16;
+static const double worth_memory = 1.0 / 16, share_memory = 1.0 / 32;
+static const double trusted_tokens = 8; /* chances are believed at first, as if they had foretold so many */
 static const double place_share = 1.0 / 4; /* of what a place of a tree is reached, what a drafter adds by computing it:
                                               others know something, too */
 static const double stop_share = 8; /* a proposal that takes more than so many times what is usual tells of a process
@@ -32,6 +34,7 @@ typedef struct draft_slot {
     bool has_failed;
     double token_ns;         /* it takes for a proposed token, or a pass of it; 0: not measured */
     double tokens, time;     /* of a pass with its guess, drafting included, by those of one without */
+    double came, expected;   /* tokens of passes with its guesses, and what chances said of them; old ones fade */
     uint32_t trials, pause, waits; /* passes that it still waits, of `pause` */
     pi2_drafter_counters counters;
 } draft_slot;
@@ -154,6 +157,8 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from) {
         slot->token_ns = other->token_ns;
         slot->tokens = other->tokens;
         slot->time = other->time;
+        slot->came = other->came;
+        slot->expected = other->expected;
         slot->trials = other->trials;
         slot->pause = other->pause;
         slot->waits = other->waits;
@@ -244,12 +249,22 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
     return PI2_OK;
 }
 
+/* Of the tokens that chances promise of a slot's guesses, how many come. */
+static double share_that_comes(const draft_slot *slot) {
+    return (trusted_tokens + slot->came) / (trusted_tokens + slot->expected);
+}
+
+static void learn_share(draft_slot *slot, double came, double expected) {
+    slot->came += came - share_memory * slot->came;
+    slot->expected += expected - share_memory * slot->expected;
+}
+
 /* What a pass with its guess came to. */
 static void learn_worth(draft_slot *slot, double tokens, double time) {
-    const double memory = slot->time > 0 ? worth_memory : 1;
+    const double mean = 1.0 / (1 + slot->trials), memory = mean > worth_memory ? mean : worth_memory;
     slot->tokens += memory * (tokens - slot->tokens);
     slot->time += memory * (time - slot->time);
-    if (slot->trials < TREE_TRIALS) slot->trials++;
+    if (slot->trials < TRIALS_MOST) slot->trials++;
 }
 
 /* Whether a drafter that takes time is asked, where a pass without it gives so many tokens by time. As everywhere, by
@@ -365,10 +380,12 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         wish.named = joiner ? &drafting->named : NULL;
         PI2_TRY(propose(drafting, slot, &wish, &draft));
         if (joiner) PI2_TRY(join(drafting, joiner, wanted, &draft, &joined));
-        const double with = drafting->always && draft.count ? 2 * *rate : cut(drafting, &draft);
+        const double with = drafting->always && draft.count ? 2 * *rate
+                                                            : cut(drafting, &draft) * share_that_comes(slot);
         if (draft.count == 0 || with <= *rate) {
             const double time = 1 + pi2_draft_times_more(times, times->more, draft.count) / plain_ns;
-            learn_worth(slot, with * time, time + drafting->pending.draft_ns / plain_ns);
+            /* A first one, of which little is asked, tells nothing of what is asked later. */
+            if (wish.most > 1) learn_worth(slot, with * time, time + drafting->pending.draft_ns / plain_ns);
             drafting->pending.draft_ns = 0;
             continue;
         }
@@ -377,7 +394,6 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         drafting->pending.slot = slot;
         drafting->pending.is_joined = joined.is_joined;
         drafting->pending.is_small = joined.is_small;
-        drafting->pending.expected = 1 + expected_right(&draft);
         drafting->pending.at = joined.at;
         drafting->pending.chain_count = joined.chain_count;
         memcpy(drafting->pending.chain, joined.chain, sizeof joined.chain);
@@ -394,7 +410,12 @@ static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *
     double rate = 1;
     drafting->named.count = 0;
     PI2_TRY(ask_free(drafting, &wish, best, &rate));
+    if (drafting->pending.slot) {
+        rate *= share_that_comes(drafting->pending.slot);
+        if (rate < 1) rate = 1;
+    }
     PI2_TRY(ask_others(drafting, &wish, best, &rate));
+    drafting->pending.expected = 1 + expected_right(best);
     drafting->pending.guessed = best->count;
     times->more += best->count;
     times->tokens += expected_right(best);
@@ -482,10 +503,11 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
                                  ? pi2_draft_times_more(times, pending.guessed, right) : 0;
     slot->counters.gained_ns += (int64_t)(right * each_ns) - (int64_t)replay_ns;
     drafting->balance_ns += right * each_ns - replay_ns;
-    if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
-    if (pending.is_small) return; /* which does not tell what larger ones come to; losses are bounded all the same */
-    /* What guesses for nothing would give is told by chances, which are learnt alike: so a tree is compared by them. */
-    learn_worth(slot, pending.is_joined ? pending.expected : 1.0 + (double)right / pending.sharers,
+    if (right == checked && checked < pending.guessed) return; /* the text ended before it */
+    learn_share(slot, 1.0 + right, pending.expected);
+    /* Small ones do not tell what larger ones come to; losses are bounded all the same. */
+    if (!slot->kind->costs || pending.is_small) return;
+    learn_worth(slot, 1.0 + (double)right / pending.sharers,
                 1 + (pending.more_ns + pending.draft_ns + replay_ns) / pass_ns);
 }
 
