@@ -1,6 +1,6 @@
 /*
  * model_shortcut.h: the map by which a model that streams guesses for itself without its middle layers
- * (docs/guesses.md), made of the model alone (pi2_engine_options.draft_model_path uses it).
+ * (docs/guesses.md), made of the model alone. It lies beside the model and is used by itself.
  */
 #ifndef POWERINFER2_MODEL_SHORTCUT_H
 #define POWERINFER2_MODEL_SHORTCUT_H

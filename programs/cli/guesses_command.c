@@ -26,7 +26,8 @@ typedef struct shortcut_settings {
 static const pi2_cli_option shortcut_options[] = {
     {"--shortcut", NULL, PI2_CLI_FLAG, SHORTCUT(is_wanted), NULL,
      "Makes a map that stands for the model's middle layers, so that what --memory holds of a model that streams "
-     "guesses for it: 'run -md FILE'. It lies beside the model, as MODEL.shortcut. The options below are for it.",
+     "guesses for it. It lies beside the model, as MODEL.shortcut, and is used by itself. The options below are for "
+     "it.",
      NULL, 0, 0},
     {"--layers", "FIRST,END", PI2_CLI_TEXT, SHORTCUT(layers), NULL,
      "Layers that are left out: from FIRST, counted from 0, up to but not END. Otherwise all but about three in eight, "
@@ -36,7 +37,7 @@ static const pi2_cli_option shortcut_options[] = {
     {"-f, --file", "TEXT...", PI2_CLI_FILES, SHORTCUT(texts), NULL, "Texts to learn from as well, at most 16 files.",
      NULL, 0, 0},
     {"-o, --output", "FILE", PI2_CLI_TEXT, SHORTCUT(output), NULL,
-     "Where to write it.", NULL, 0, 0},
+     "Where to write it; 'run -md FILE' uses it then.", NULL, 0, 0},
 };
 
 static int make_table(pi2_engine_options *options) {

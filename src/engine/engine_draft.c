@@ -35,9 +35,11 @@ pi2_status pi2_engine_open_draft(pi2_engine *engine) {
 pi2_status pi2_engine_load_shortcut(pi2_engine *engine) {
     pi2_run_draft *planned = engine->run.draft;
     if (!planned || planned->kind != PI2_DRAFT_SHORTCUT) return PI2_OK;
-    PI2_TRY(pi2_shortcut_load(planned->gguf, &engine->shortcut));
+    const pi2_status status = pi2_shortcut_load(planned->gguf, &engine->shortcut);
     pi2_gguf_close(planned->gguf);
     planned->gguf = NULL;
+    if (status == PI2_OK || status == PI2_ERR_MEMORY || !planned->is_found) return status;
+    pi2_planned_run_log(&engine->run, "%s is left out: %s", planned->path, pi2_error_text());
     return PI2_OK;
 }
 

@@ -168,7 +168,8 @@ pi2_status pi2_engine_open_draft(pi2_engine *engine);
 /** Reads the table of next tokens, where sessions guess and there is one. What is wrong with one is told: the text is
  *  the same without. Errors  MEMORY */
 pi2_status pi2_engine_load_next_table(pi2_engine *engine);
-/** Reads the shortcut that its sessions guess by, before they can. Errors  as pi2_shortcut_load() */
+/** Reads the shortcut that its sessions guess by, before they can. What is wrong with one that nobody named is told.
+ *  Errors  as pi2_shortcut_load() */
 pi2_status pi2_engine_load_shortcut(pi2_engine *engine);
 
 /* engine.c */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "architectures/block.h"
 #include "architectures/decoder.h"
@@ -269,11 +270,19 @@ static pi2_status open_next(const pi2_planned_run *run, uint32_t layer, pi2_run_
     return measure(draft);
 }
 
-/* The model runs without it: what is wrong with it is told in a line. */
-static pi2_status try_next(pi2_planned_run *run, uint32_t layer) {
+/* What nobody named: a layer of the model's, else a shortcut beside it. The model runs without it: what is wrong with
+ * it is told in a line. */
+static pi2_status try_own(pi2_planned_run *run, const pi2_gguf *gguf) {
+    uint32_t layer = 0;
+    char path[sizeof run->draft->path];
+    if (pi2_planned_run_draft_tokens(run) == 0) return PI2_OK;
+    if (!pi2_cluster_file_is(gguf)) PI2_TRY(pi2_decoder_find_next(gguf, &layer));
+    const bool is_beside = pi2_path_beside_model(run, "shortcut", path, sizeof path) && access(path, F_OK) == 0;
+    if (!layer && !is_beside) return PI2_OK;
     run->draft = calloc(1, sizeof *run->draft);
     if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
-    const pi2_status status = open_next(run, layer, run->draft);
+    run->draft->is_found = true;
+    const pi2_status status = layer ? open_next(run, layer, run->draft) : open_shortcut(run, path, run->draft);
     if (status == PI2_OK || status == PI2_ERR_MEMORY || status == PI2_ERR_INTERRUPTED) return status;
     pi2_planned_run_log(run, "%s is left out: %s", run->draft->path, pi2_error_text());
     pi2_run_close_draft(run);
@@ -293,12 +302,7 @@ static pi2_status find_kind(const char *path, pi2_draft_kind *kind_out) {
 pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf) {
     const char *path = run->options.draft_model_path;
     if (run->options.draft_tokens == 0) return PI2_OK;
-    if (!path || !*path) {
-        uint32_t layer = 0;
-        if (pi2_planned_run_draft_tokens(run) == 0 || pi2_cluster_file_is(gguf)) return PI2_OK;
-        PI2_TRY(pi2_decoder_find_next(gguf, &layer));
-        return layer ? try_next(run, layer) : PI2_OK;
-    }
+    if (!path || !*path) return try_own(run, gguf);
     if (pi2_planned_run_draft_tokens(run) == 0) {
         pi2_planned_run_log(run, "%s is left out: nothing is guessed %s", path,
                             run->options.record_trace ? "beside a recorded trace"
@@ -341,7 +345,7 @@ static double free_tokens(const pi2_planned_run *run, const pi2_memory_plan *pla
 
 /* What of them can stay however long texts become: weights leave the room that the cache has lent extent by extent, and
  * what the others take of it may end an extent before it does. */
-static uint64_t stays(const pi2_planned_run *run, const pi2_memory_plan *plan) {
+uint64_t pi2_run_kept_room(const pi2_planned_run *run, const pi2_memory_plan *plan) {
     const pi2_extent_layout *layout = run->source.model->layout;
     uint64_t largest = 0;
     if (plan->loan_bytes == 0) return plan->resident_room;
@@ -357,7 +361,7 @@ static uint64_t stays(const pi2_planned_run *run, const pi2_memory_plan *plan) {
 static bool keep_layers(pi2_planned_run *run, const pi2_memory_plan *plan) {
     const pi2_run_draft *draft = run->draft;
     char kept[PI2_SIZE_TEXT_BYTES], room[PI2_SIZE_TEXT_BYTES];
-    const uint64_t most = stays(run, plan);
+    const uint64_t most = pi2_run_kept_room(run, plan);
     if (plan->neuron_bytes || (!plan->everything_resident && draft->kept_bytes > most)) {
         pi2_planned_run_log(run, plan->neuron_bytes
                                      ? "%s is left out: it computes whole layers, and this run single neurons"
@@ -385,6 +389,8 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
     } else if (!with || with->draft_tokens == 0) {
         pi2_planned_run_log(run, "%s is left out: it would take %s, and the budget has no room for it beside the model",
                             path, size);
+    } else if (is_own && draft->is_found && without->everything_resident && !run->options.draft_always) {
+        /* it lies there for runs that stream */
     } else if (is_own && !keep_layers(run, with)) {
         /* it has been told */
     } else if (run->options.draft_always) {

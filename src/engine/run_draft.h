@@ -31,14 +31,17 @@ typedef struct pi2_run_draft {
 } pi2_run_draft;
 
 /**
- * Opens the draft model that the run's options name, or else the layer that the run's GGUF has for guessing, where
- * there are guesses to make; where there are none, one line says so of a model that was named. The run's model is open.
+ * Opens the draft model that the run's options name, or else the layer that the run's GGUF has for guessing, or the
+ * shortcut that lies beside it, where there are guesses to make; where there are none, one line says so of a model
+ * that was named. The run's model is open.
  * Errors  as pi2_planned_run_open(), and INVALID (another vocabulary, a layer for another model: what differs),
  *         UNSUPPORTED (its states cannot be taken back; the model has several residual streams)
  */
 pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf);
 /** What stays in memory where the layers [first, end) are left out, as it lies there. */
 uint64_t pi2_run_kept_bytes(const pi2_extent_layout *layout, uint32_t first, uint32_t end);
+/** What a plan that does not hold all has for them, however long texts become. */
+uint64_t pi2_run_kept_room(const pi2_planned_run *run, const pi2_memory_plan *plan);
 /** Ends it. Nothing where there is none. */
 void pi2_run_close_draft(pi2_planned_run *run);
 

@@ -44,7 +44,7 @@ static pi2_status find_room(pi2_planned_run *run, uint64_t *room_out) {
     run->options.beside_bytes += pi2_shortcut_bytes(run->source.model->shape.embedding_length);
     const pi2_status status = pi2_planned_run_spend(run);
     const pi2_memory_plan *plan = &run->plan.memory;
-    *room_out = plan->everything_resident ? UINT64_MAX : plan->resident_room - plan->loan_bytes;
+    *room_out = plan->everything_resident ? UINT64_MAX : pi2_run_kept_room(run, plan);
     run->options = asked;
     return status;
 }
