@@ -123,6 +123,10 @@ static const pi2_cli_option trace_options[] = {
 
 #define BY_DEVICE "a device computes where '--device NAME' names it, '--device-share X' of the weights"
 #define BY_SPEED "all that '--device NAME,NAME' names share the work by their speeds"
+#define BY_MEMORY "what stays in memory follows from --memory"
+#define BY_PAGES "sequences share the pages of one cache, each with up to -c tokens"
+#define BY_PROMPT_CACHE "'run --prompt-cache FOLDER' keeps what was computed of prompts"
+#define BY_GAIN "guesses are made in every way that saves time; 'run --draft-max 0': in none"
 
 static const pi2_cli_option no_effect_options[] = {
     {"-ngl, --n-gpu-layers, --gpu-layers", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_DEVICE, NULL, 0, 0},
@@ -132,6 +136,9 @@ static const pi2_cli_option no_effect_options[] = {
     {"-ot, --override-tensor", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-ncmoe, --n-cpu-moe", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-cmoe, --cpu-moe", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-ncffn, --n-cpu-ffn", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--moe-cache-mib", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_MEMORY, NULL, 0, 0},
+    {"-kvo, --kv-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"-nkvo, --no-kv-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"--op-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"--no-op-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
@@ -147,9 +154,56 @@ static const pi2_cli_option no_effect_options[] = {
     {"-lm, --load-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"--mlock", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"--mmap", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-ndio, --no-direct-io", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-lzm, --lazy-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_MEMORY, NULL, 0, 0},
+    {"-fitt, --fit-target", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_MEMORY, NULL, 0, 0},
+    {"-fitc, --fit-ctx", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_MEMORY, NULL, 0, 0},
+    {"--repack", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-nr, --no-repack", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-dt, --defrag-thold", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--swa-full", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-kvu, --kv-unified", NULL, PI2_CLI_NO_EFFECT, 0, NULL, BY_PAGES, NULL, 0, 0},
+    {"-no-kvu, --no-kv-unified", NULL, PI2_CLI_NO_EFFECT, 0, NULL, BY_PAGES, NULL, 0, 0},
+    {"-cram, --cache-ram", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_PROMPT_CACHE, NULL, 0, 0},
+    {"-ctxcp, --ctx-checkpoints, --swa-checkpoints", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-cms, --checkpoint-min-step", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--cache-reuse", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--cache-idle-slots", NULL, PI2_CLI_NO_EFFECT, 0, NULL, BY_PROMPT_CACHE, NULL, 0, 0},
+    {"--no-cache-idle-slots", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
     {"--keep", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"--check-tensors", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    /* Of guessing ahead. */
+    {"--spec-type", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_GAIN, NULL, 0, 0},
+    {"-ngld, --n-gpu-layers-draft, --gpu-layers-draft, --spec-draft-ngl", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "",
+     NULL, 0, 0},
+    {"-devd, --device-draft, --spec-draft-device", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-otd, --override-tensor-draft, --spec-draft-override-tensor", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL,
+     0, 0},
+    {"-ncmoed, --n-cpu-moe-draft, --spec-draft-n-cpu-moe, --spec-draft-ncmoe", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL,
+     "", NULL, 0, 0},
+    {"-cmoed, --cpu-moe-draft, --spec-draft-cpu-moe", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-td, --threads-draft, --spec-draft-threads, -tbd, --threads-batch-draft, --spec-draft-threads-batch", "N",
+     PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "the draft model has the threads of -t", NULL, 0, 0},
+    {"-cd, --ctx-size-draft", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "the draft model has the context of -c", NULL, 0,
+     0},
+    {"-ctkd, --cache-type-k-draft, --spec-draft-type-k, -ctvd, --cache-type-v-draft, --spec-draft-type-v", "TYPE",
+     PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--spec-draft-n-ubatch", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--draft-p-split, --spec-draft-p-split", "P", PI2_CLI_NO_EFFECT_VALUE, 0, NULL,
+     "'run --draft-nodes N' says how many alternatives there are", NULL, 0, 0},
+    {"--spec-draft-sampling", "WORD", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--spec-draft-backend-sampling, --no-spec-draft-backend-sampling", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0,
+     0},
+    {"--spec-ngram-size-n, --spec-ngram-size-m, --spec-ngram-min-hits, --spec-ngram-simple-size-n, "
+     "--spec-ngram-simple-size-m, --spec-ngram-simple-min-hits, --spec-ngram-mod-n-min, --spec-ngram-mod-n-max, "
+     "--spec-ngram-mod-n-match, --spec-ngram-map-k-size-n, --spec-ngram-map-k-size-m, --spec-ngram-map-k-min-hits, "
+     "--spec-ngram-map-k4v-size-n, --spec-ngram-map-k4v-size-m, --spec-ngram-map-k4v-min-hits", "N",
+     PI2_CLI_NO_EFFECT_VALUE, 0, NULL, BY_GAIN, NULL, 0, 0},
+    {"-lcs, --lookup-cache-static, -lcd, --lookup-cache-dynamic", "FILE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL,
+     "'powerinfer2 guesses' makes a table that guesses come from", NULL, 0, 0},
     /* These ask for what happens anyway. */
+    {"--spec-default", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"-fit, --fit", NULL, PI2_CLI_SILENT_SWITCH, 0, NULL, "", NULL, 0, 0},
     {"--no-mmap", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"-dio, --direct-io", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"--no-warmup", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},

@@ -11,7 +11,7 @@
 #include "output.h"
 #include "powerinfer2/sizes.h"
 
-enum { LONGEST_NAME = 40, MAX_NAMES = 256, MOST_GIVEN = 256 };
+enum { LONGEST_NAME = 40, MAX_NAMES = 384, MOST_GIVEN = 256 };
 
 /** The next spelling in "-m, --model": its length, and *names moved past it. 0 at the end. */
 size_t pi2_cli_next_name(const char **names, const char **name_out) {
@@ -22,12 +22,16 @@ size_t pi2_cli_next_name(const char **names, const char **name_out) {
     return length;
 }
 
-static bool has_name(const pi2_cli_option *option, const char *word, size_t word_length) {
-    const char *names = option->names, *name;
+static bool is_among(const char *names, const char *word, size_t word_length) {
+    const char *name;
     for (size_t length; (length = pi2_cli_next_name(&names, &name)) > 0;) {
         if (length == word_length && memcmp(name, word, length) == 0) return true;
     }
     return false;
+}
+
+static bool has_name(const pi2_cli_option *option, const char *word, size_t word_length) {
+    return is_among(option->names, word, word_length);
 }
 
 static const pi2_cli_option *find(const pi2_cli_command *command, const char *word, size_t length,
@@ -77,6 +81,17 @@ const char *pi2_cli_nearest(const char *word, const char *const *words) {
     return best;
 }
 
+/** Options of llama.cpp's for which something else is here, so that a name that looks alike would mislead. */
+static const struct { const char *names, *instead; } elsewhere[] = {
+    {"--list-devices", "'powerinfer2 machine --list-devices' lists them"},
+    {"-hfd,-hfrd,--hf-repo-draft,--spec-draft-hf", "'run -md FILE' takes a draft model that was downloaded"},
+    {"--hellaswag,--hellaswag-tasks", "'powerinfer2 eval --hellaswag FILE' asks such tasks"},
+    {"--multiple-choice,--multiple-choice-tasks,--winogrande,--winogrande-tasks,-bf,--binary-file",
+     "'powerinfer2 eval --multiple-choice FILE' asks tasks that are lines of JSON (docs/evaluation.md)"},
+    {"--slot-save-path,--prompt-cache-all,--prompt-cache-ro,--session",
+     "'run --prompt-cache FOLDER' keeps what was computed of prompts, for all runs and servers (docs/prompt_cache.md)"},
+};
+
 static int unknown_option(const pi2_cli_command *command, const char *word) {
     static char storage[MAX_NAMES][LONGEST_NAME];
     const char *words[MAX_NAMES + 1] = {NULL};
@@ -93,9 +108,9 @@ static int unknown_option(const pi2_cli_command *command, const char *word) {
             }
         }
     }
-    if (strcmp(word, "--list-devices") == 0) { /* llama.cpp has it in every command */
-        return pi2_cli_usage_error("%s: unknown option '%s'; 'powerinfer2 machine %s' lists them", command->name,
-                                   word, word);
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++) {
+        if (!is_among(elsewhere[i].names, word, strcspn(word, "="))) continue;
+        return pi2_cli_usage_error("%s: unknown option '%s'; %s", command->name, word, elsewhere[i].instead);
     }
     const char *nearest = pi2_cli_nearest(word, words);
     if (nearest) {
@@ -211,16 +226,28 @@ static bool is_switch_word(const char *word) {
                     strcmp(word, "0") == 0 || strcmp(word, "1") == 0);
 }
 
+/** The first variable of "A, B" that is set, and not to nothing; its name goes to name_out. NULL: none is. */
+static const char *from_environment(const char *names, char name_out[LONGEST_NAME + 1]) {
+    const char *name;
+    for (size_t length; names && (length = pi2_cli_next_name(&names, &name)) > 0;) {
+        (void)snprintf(name_out, LONGEST_NAME + 1, "%.*s", (int)length, name);
+        const char *value = getenv(name_out);
+        if (value && *value) return value;
+    }
+    return NULL;
+}
+
 static int set_defaults(const pi2_cli_command *command) {
+    char name[LONGEST_NAME + 1];
     for (size_t i = 0; i < command->section_count; i++) {
         const pi2_cli_section *section = &command->sections[i];
         for (size_t k = 0; k < section->count; k++) {
             const pi2_cli_option *option = &section->options[k];
             int code = PI2_CLI_GO_ON;
             if (option->fallback) code = set(option, option->names, option->fallback, section->settings);
-            const char *value = option->environment ? getenv(option->environment) : NULL;
-            if (code == PI2_CLI_GO_ON && value && *value) {
-                code = set(option, option->environment, value, section->settings);
+            const char *value = from_environment(option->environment, name);
+            if (code == PI2_CLI_GO_ON && value) {
+                code = set(option, name, value, section->settings);
                 note_given(option);
             }
             if (code != PI2_CLI_GO_ON) return code;

@@ -41,7 +41,7 @@ typedef struct pi2_cli_option {
     size_t offset;            /* of the setting in the section's struct */
     const char *fallback;     /* default; NULL: the setting starts as zero */
     const char *help;
-    const char *environment;  /* variable that stands in for the option; NULL: none */
+    const char *environment;  /* variables that stand in for the option, the first that is set: "A, B"; NULL: none */
     int64_t minimum, maximum; /* INTEGER and NUMBER; both 0: any */
 } pi2_cli_option;
 

@@ -32,7 +32,7 @@ mentions() {
     awk -F '\t' -v table="$folder/options" -v names="$(echo $commands | tr ' ' '|')" '
         BEGIN { while ((getline line < table) > 0) has[line] = 1 }
         function look(list, text, place,    n, i, each, word) {
-            while (match(text, /(^|[^A-Za-z0-9_%.<|\/-])--?[A-Za-z][A-Za-z-]*/)) {
+            while (match(text, /(^|[^A-Za-z0-9_%.<|\/-])--?[A-Za-z][A-Za-z0-9-]*/)) {
                 word = substr(text, RSTART, RLENGTH)
                 text = substr(text, RSTART + RLENGTH)
                 sub(/^[^-]/, "", word)

@@ -75,6 +75,31 @@ grep -q 'warning: --mlock has no effect' "$folder/err" || fail "--mlock does not
 grep -q 'warning: .*color' "$folder/err" && fail "--color warns"
 grep -q 'missing.gguf' "$folder/err" || fail "-fa took the wrong argument"
 expect_error 2 "powerinfer2 machine --list-devices" run --list-devices
+# Those of guessing ahead have llama.cpp's newer names too, and their variables; what asks for a draft model's share of
+# other machines has no effect. A name that only looks like one of ours is not proposed where something else is here.
+run run -m "$folder/missing.gguf" -p y -ngld 99 -devd none -td 2 -ctkd q8_0 -cd 512 --spec-type draft-mtp -fit on \
+    --spec-ngram-mod-n-min 4 -lcs x --spec-draft-p-split 0.1 -kvu -cram 100 --swa-full
+for option in -ngld -devd -td -ctkd -cd --spec-type --spec-ngram-mod-n-min -lcs --spec-draft-p-split -kvu -cram \
+    --swa-full; do
+    grep -q "warning: $option has no effect here" "$folder/err" || fail "$option does not warn"
+done
+grep -q -- '-fit' "$folder/err" && fail "-fit warns"
+grep -q "warning: --spec-type .*run --draft-max 0" "$folder/err" || fail "--spec-type does not say what decides"
+grep -q 'missing.gguf' "$folder/err" || fail "one of them took the wrong argument"
+expect_error 2 "--spec-draft-n-max: 'x' is not" run -m x -p y --spec-draft-n-max x
+expect_error 2 "--spec-draft-n-min: 'x' is not" run -m x -p y --spec-draft-n-min x
+expect_error 2 "--spec-draft-p-min: 2 lies outside" run -m x -p y --spec-draft-p-min 2
+expect_error 5 "missing.gguf" run -m "$folder/missing.gguf" -p y --spec-draft-model x
+LLAMA_ARG_DRAFT_MAX=old LLAMA_ARG_SPEC_DRAFT_N_MAX=new
+export LLAMA_ARG_DRAFT_MAX LLAMA_ARG_SPEC_DRAFT_N_MAX
+expect_error 2 "SPEC_DRAFT_N_MAX: 'new'" run -m x -p y
+LLAMA_ARG_SPEC_DRAFT_N_MAX=
+expect_error 2 "LLAMA_ARG_DRAFT_MAX: 'old'" run -m x -p y
+unset LLAMA_ARG_DRAFT_MAX LLAMA_ARG_SPEC_DRAFT_N_MAX
+expect_error 2 "run -md FILE" run -m x -p y -hfd a/b
+expect_error 2 "eval --hellaswag FILE" perplexity -m x -f y --hellaswag
+expect_error 2 "eval --multiple-choice FILE" perplexity -m x -bf y
+expect_error 2 "run --prompt-cache FOLDER" run -m x --prompt-cache-ro=1
 # The argument of an option is text, whatever it reads like; as a word of its own it asks for help.
 for word in -h --help; do
     for arguments in "-p $word" "-p a -r $word" "-p a -sys $word" "--prompt $word"; do
