@@ -9,7 +9,6 @@
 #include "output.h"
 #include "powerinfer2/prompt.h"
 #include "template_file.h"
-#include "text_source.h"
 
 enum { MOST_JSON_BYTES = 16 << 20 /* which is what the library reads */ };
 
@@ -44,12 +43,11 @@ static const pi2_cli_option apply_options[] = {
 /** A file of JSON, less a byte-order mark; path NULL: none. Returns PI2_EXIT_OK, or a code after an error line. */
 static int read_json(const char *path, char **text_out, size_t *length_out) {
     if (!path) return PI2_EXIT_OK;
-    const int code = pi2_cli_read_file_start(path, MOST_JSON_BYTES + 1, text_out, length_out);
+    const int code = pi2_cli_read_text(path, MOST_JSON_BYTES + 1, text_out, length_out);
     if (code != PI2_EXIT_OK) return code;
     if (*length_out > MOST_JSON_BYTES) {
         return pi2_cli_usage_error("%s: %d bytes of JSON are read at most, and this is longer", path, MOST_JSON_BYTES);
     }
-    *length_out = pi2_cli_drop_mark(*text_out, *length_out);
     return PI2_EXIT_OK;
 }
 

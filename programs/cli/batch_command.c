@@ -233,7 +233,8 @@ static int write_first(batch_state *state) {
 static bool next_line(batch_state *state, uint64_t *hash_out, int *code_out) {
     while (pi2_cli_lines_next(&state->lines, code_out)) {
         pi2_cli_lines *lines = &state->lines;
-        if (lines->number == 1) lines->length = pi2_cli_drop_mark(lines->text, lines->length);
+        if (lines->number == 1) *code_out = pi2_cli_drop_mark(lines->path, lines->text, &lines->length);
+        if (*code_out != PI2_EXIT_OK) return false;
         if (strspn(lines->text, " \t\r") == lines->length) continue;
         *hash_out = XXH3_64bits_withSeed(lines->text, lines->length, state->subject);
         return true;

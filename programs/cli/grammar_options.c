@@ -40,7 +40,7 @@ int pi2_cli_read_grammar(const pi2_cli_grammar_settings *settings, pi2_grammar *
     size_t length = strlen(given[which]);
     const bool is_file = which % 2 == 1;
     if (is_file) { /* one byte more than is taken, so that a file that is too long is not cut */
-        const int code = pi2_cli_read_file_start(given[which], PI2_GRAMMAR_TEXT_BYTES + 1, &text, &length);
+        const int code = pi2_cli_read_text(given[which], PI2_GRAMMAR_TEXT_BYTES + 1, &text, &length);
         if (code != PI2_EXIT_OK) return code;
     }
     const char *form = is_file ? text : given[which];

@@ -56,7 +56,7 @@ int pi2_cli_inspect_sparsity(const pi2_cli_sparsity_settings *settings) {
     int code = PI2_EXIT_OK;
     if (settings->text_path) {
         const size_t most = (size_t)settings->tokens * TEXT_BYTES_PER_TOKEN;
-        code = pi2_cli_read_file_start(settings->text_path, most, &text, &length);
+        code = pi2_cli_read_text(settings->text_path, most, &text, &length);
         if (code != PI2_EXIT_OK) return code;
     }
     pi2_engine_options options;

@@ -59,7 +59,7 @@ const char *pi2_cli_stray_model_option(const pi2_cli_simulate_settings *settings
 }
 
 int pi2_cli_read_description(const char *path, char **text, size_t *length) {
-    const int code = pi2_cli_read_file_start(path, MOST_BYTES + 1, text, length);
+    const int code = pi2_cli_read_text(path, MOST_BYTES + 1, text, length);
     if (code != PI2_EXIT_OK) return code;
     if (*length <= MOST_BYTES) return PI2_CLI_GO_ON;
     free(*text);

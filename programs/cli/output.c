@@ -11,6 +11,7 @@
 
 #include "powerinfer2/sizes.h"
 #include "signals.h"
+#include "text_source.h"
 
 enum { LINE_BYTES = 2048 };
 static const uint64_t SECOND_NS = 1000000000u;
@@ -316,7 +317,7 @@ const char *pi2_cli_input_path(const char *path) {
     return path && strcmp(path, "-") == 0 ? "/dev/stdin" : path;
 }
 
-int pi2_cli_read_file_start(const char *path, size_t most, char **text_out, size_t *length_out) {
+static int read_start(const char *path, size_t most, char **text_out, size_t *length_out) {
     if (strcmp(path, "-") == 0) return read_stream(stdin, "stdin", most, text_out, length_out);
     FILE *file = fopen(path, "rb");
     if (!file) return pi2_cli_io_error("%s", path);
@@ -326,5 +327,20 @@ int pi2_cli_read_file_start(const char *path, size_t most, char **text_out, size
 }
 
 int pi2_cli_read_file(const char *path, char **text_out, size_t *length_out) {
-    return pi2_cli_read_file_start(path, SIZE_MAX, text_out, length_out);
+    return read_start(path, SIZE_MAX, text_out, length_out);
+}
+
+int pi2_cli_read_text(const char *path, size_t most, char **text_out, size_t *length_out) {
+    enum { MARK_BYTES = 3 }; /* a text of `most` bytes may have one before it */
+    int code = read_start(path, most + MARK_BYTES, text_out, length_out);
+    if (code != PI2_EXIT_OK) return code;
+    code = pi2_cli_drop_mark(strcmp(path, "-") == 0 ? "stdin" : path, *text_out, length_out);
+    if (code != PI2_EXIT_OK) {
+        free(*text_out);
+        *text_out = NULL;
+        return code;
+    }
+    if (*length_out > most) *length_out = most;
+    (*text_out)[*length_out] = '\0';
+    return PI2_EXIT_OK;
 }

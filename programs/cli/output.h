@@ -90,7 +90,8 @@ const char *pi2_cli_input_path(const char *path);
 /** Reads a whole file ("-": stdin) into *text_out, malloc'd and followed by a NUL that *length_out
  *  does not count. Returns PI2_EXIT_OK, or an exit code after an error line. */
 int pi2_cli_read_file(const char *path, char **text_out, size_t *length_out);
-/** The same of `most` bytes at most: a file that is longer, or endless, is read so far. */
-int pi2_cli_read_file_start(const char *path, size_t most, char **text_out, size_t *length_out);
+/** The same of a text without its byte-order mark (text_source.h), of which `most` bytes at most are read: a file that
+ *  is longer, or endless, so far. *text_out stays as it was on an error. */
+int pi2_cli_read_text(const char *path, size_t most, char **text_out, size_t *length_out);
 
 #endif

@@ -336,7 +336,7 @@ static int check_plan(const char *path, const json_t *plan, pi2_engine_options *
 int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **plan_out) {
     char *data = NULL, text[224];
     size_t length = 0;
-    int code = pi2_cli_read_file_start(path, MOST_BYTES + 1, &data, &length);
+    int code = pi2_cli_read_text(path, MOST_BYTES + 1, &data, &length);
     if (code != PI2_EXIT_OK) return code;
     if (length > MOST_BYTES) {
         free(data);

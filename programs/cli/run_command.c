@@ -135,12 +135,11 @@ static size_t read_escapes(char *text, size_t length) {
 static int read_text(const run_settings *settings, const char *text, const char *path, char **text_out,
                      size_t *length_out) {
     if (path) {
-        const int code = pi2_cli_read_file_start(path, MOST_TYPED_BYTES, text_out, length_out);
+        const int code = pi2_cli_read_text(path, MOST_TYPED_BYTES, text_out, length_out);
         if (code == PI2_EXIT_OK && *length_out == MOST_TYPED_BYTES) {
             return pi2_cli_usage_error("%s is longer than %d bytes", path, MOST_TYPED_BYTES);
         }
         if (code != PI2_EXIT_OK) return code;
-        *length_out = pi2_cli_drop_mark(*text_out, *length_out);
         if (*length_out && (*text_out)[*length_out - 1] == '\n') --*length_out;
         (*text_out)[*length_out] = '\0';
         return code;

@@ -6,7 +6,6 @@
 
 #include "options.h"
 #include "output.h"
-#include "text_source.h"
 
 enum { MOST_TEMPLATE_BYTES = 1 << 20 /* which is what the library runs */ };
 
@@ -23,15 +22,13 @@ int pi2_cli_read_template(const char *wanted, char **text_out, const char **temp
         return pi2_cli_usage_error("--chat-template: '%s' is neither a file nor one of " PI2_CLI_CHAT_TEMPLATES, path);
     }
     size_t length = 0;
-    const int code = pi2_cli_read_file_start(path, MOST_TEMPLATE_BYTES + 1, text_out, &length);
+    const int code = pi2_cli_read_text(path, MOST_TEMPLATE_BYTES + 1, text_out, &length);
     *template_out = *text_out;
     if (code == PI2_EXIT_OK && length > MOST_TEMPLATE_BYTES) {
         return pi2_cli_usage_error("%s: a chat template has %d bytes at most, and this is longer", path,
                                    MOST_TEMPLATE_BYTES);
     }
     if (code != PI2_EXIT_OK) return code;
-    length = pi2_cli_drop_mark(*text_out, length);
-    (*text_out)[length] = '\0';
     if (strlen(*text_out) == length) return code;
     return pi2_cli_usage_error("%s: a chat template holds no NUL byte", path);
 }

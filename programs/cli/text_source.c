@@ -18,12 +18,18 @@ void pi2_cli_text_close(pi2_cli_text_source *source) {
     source->stream = NULL;
 }
 
-size_t pi2_cli_drop_mark(char *text, size_t length) {
+int pi2_cli_drop_mark(const char *path, char *text, size_t *length) {
     static const char mark[] = "\xef\xbb\xbf";
     const size_t bytes = sizeof mark - 1;
-    if (length < bytes || memcmp(text, mark, bytes) != 0) return length;
-    memmove(text, text + bytes, length - bytes);
-    return length - bytes;
+    if (*length >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0)) {
+        (void)pi2_cli_usage_error("%s: this is written as UTF-16, and texts are read as UTF-8: iconv turns one into "
+                                  "the other", path);
+        return PI2_EXIT_BAD_FILE;
+    }
+    if (*length < bytes || memcmp(text, mark, bytes) != 0) return PI2_EXIT_OK;
+    *length -= bytes;
+    memmove(text, text + bytes, *length);
+    return PI2_EXIT_OK;
 }
 
 pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out) {
@@ -41,7 +47,10 @@ pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *l
         source->code = pi2_cli_interrupted() ? PI2_EXIT_INTERRUPTED : code;
         return PI2_ERR_IO;
     }
-    if (!source->has_text && !source->is_exact) got = pi2_cli_drop_mark(bytes, got);
+    if (!source->has_text && !source->is_exact) {
+        source->code = pi2_cli_drop_mark(source->path, bytes, &got);
+        if (source->code != PI2_EXIT_OK) return PI2_ERR_FORMAT;
+    }
     if (got == 0) return PI2_OK; /* the newline that was held is the last byte */
     source->has_text = true;
     source->has_newline = !source->is_exact && bytes[held + got - 1] == '\n';

@@ -21,10 +21,11 @@ typedef struct pi2_cli_text_source {
 int pi2_cli_text_open(const char *path, pi2_cli_text_source *source);
 void pi2_cli_text_close(pi2_cli_text_source *source);
 /** Takes the byte-order mark of UTF-8 away from the beginning of a file's text: it says how the file is written, and
- *  no model was trained to be greeted by one. Returns the new length. */
-size_t pi2_cli_drop_mark(char *text, size_t length);
+ *  no model was trained to be greeted by one. That of UTF-16 is refused: whoever reads on measures or answers noise.
+ *  Returns PI2_EXIT_OK, or PI2_EXIT_BAD_FILE after an error line. */
+int pi2_cli_drop_mark(const char *path, char *text, size_t *length);
 /** The text, less a byte-order mark at its beginning and one newline at its end unless it is exact. A
- *  pi2_text_reader; user: the source. Errors IO, INTERRUPTED (a signal) set source->code. */
+ *  pi2_text_reader; user: the source. Errors IO, INTERRUPTED (a signal), FORMAT (UTF-16) set source->code. */
 pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out);
 
 #endif

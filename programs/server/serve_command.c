@@ -149,7 +149,7 @@ static int add_keys(serve_state *state, char *text, const char *separators) {
 /** Reads a file of keys, or of a certificate, whole: one that is cut would be another one. */
 static int read_key_file(const char *path, char **text_out) {
     size_t length = 0;
-    const int code = pi2_cli_read_file_start(path, KEY_FILE_BYTES + 1, text_out, &length);
+    const int code = pi2_cli_read_text(path, KEY_FILE_BYTES + 1, text_out, &length);
     if (code != PI2_EXIT_OK || length <= KEY_FILE_BYTES) return code;
     return pi2_cli_usage_error("%s has more than %d bytes, which is too long for keys or a certificate", path,
                                KEY_FILE_BYTES);

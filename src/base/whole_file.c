@@ -43,6 +43,22 @@ pi2_status pi2_regular_file_open(const char *path, const char *name, uint64_t mo
     return PI2_OK;
 }
 
+pi2_status pi2_text_refuse_utf16(const char *path, const void *bytes, size_t length) {
+    if (length < 2 || (memcmp(bytes, "\xff\xfe", 2) != 0 && memcmp(bytes, "\xfe\xff", 2) != 0)) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: this is written as UTF-16, and texts are read as UTF-8: iconv turns one into "
+                    "the other", path);
+}
+
+pi2_status pi2_text_file_open(const char *path, const char *what, FILE **file_out, uint64_t *length_out) {
+    char begin[2];
+    PI2_TRY(pi2_regular_file_open(path, what, INT64_MAX, file_out, length_out));
+    const size_t length = fread(begin, 1, sizeof begin, *file_out);
+    const pi2_status status = pi2_text_refuse_utf16(path, begin, length);
+    if (status != PI2_OK) (void)fclose(*file_out);
+    else rewind(*file_out);
+    return status;
+}
+
 pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_bytes, uint8_t **bytes_out,
                                size_t *length_out) {
     FILE *file = NULL;

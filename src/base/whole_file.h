@@ -15,6 +15,12 @@
 pi2_status pi2_regular_file_open(const char *path, const char *what, uint64_t most_bytes, FILE **file_out,
                                  uint64_t *length_out);
 
+/** FORMAT where a text begins with the byte-order mark of UTF-16: as UTF-8, which texts are in, it is noise. */
+pi2_status pi2_text_refuse_utf16(const char *path, const void *bytes, size_t length);
+
+/** pi2_regular_file_open() of a text of any length, which may not be UTF-16. */
+pi2_status pi2_text_file_open(const char *path, const char *what, FILE **file_out, uint64_t *length_out);
+
 /**
  * what       in   what the file is, with its article, for error texts: "a trace"
  * bytes_out  out  malloc'd; NULL on any error

@@ -61,7 +61,7 @@ static pi2_status find_texts(profile_run *run) {
         uint64_t length;
         profile_text *text = &run->texts[i];
         text->path = paths[i];
-        PI2_TRY(pi2_regular_file_open(text->path, "a text that is counted", INT64_MAX, &file, &length));
+        PI2_TRY(pi2_text_file_open(text->path, "a text that is counted", &file, &length));
         const pi2_status status = pi2_file_hash(file, text->path, check_cancelled, run, &text->bytes, &text->hash);
         (void)fclose(file);
         if (status != PI2_OK) return status;
@@ -163,7 +163,7 @@ static pi2_status count_text(profile_run *run, const profile_text *text) {
     run->bytes_read = run->seen = run->held = 0;
     run->is_enough = false;
     if (run->record->end % run->statistics.chunk_tokens) return PI2_OK; /* counted to its end */
-    PI2_TRY(pi2_regular_file_open(text->path, "a text that is counted", INT64_MAX, &run->file, &length));
+    PI2_TRY(pi2_text_file_open(text->path, "a text that is counted", &run->file, &length));
     pi2_status status =
         pi2_engine_tokenize_parts(run->engine, read_text, run, true, false, take_tokens, run);
     if (status == PI2_OK && run->held && !run->is_enough) status = count_chunk(run);

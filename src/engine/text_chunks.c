@@ -54,7 +54,7 @@ static pi2_status run_text(chunk_run *run, const char *path) {
     uint64_t length;
     run->path = path;
     run->held_count = 0;
-    PI2_TRY(pi2_regular_file_open(path, "a text", INT64_MAX, &run->file, &length));
+    PI2_TRY(pi2_text_file_open(path, "a text", &run->file, &length));
     pi2_status status = pi2_engine_tokenize_parts(run->chunks->engine, read_text, run, true, false, take_tokens, run);
     if (status == PI2_OK && !run->is_enough) status = hand_on(run);
     (void)fclose(run->file);

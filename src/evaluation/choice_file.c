@@ -148,6 +148,7 @@ static void go_to_begin(pi2_choice_file *file) {
 static pi2_status check_all(pi2_choice_file *file) {
     pi2_choice_task task;
     bool is_end = false;
+    PI2_TRY(pi2_text_refuse_utf16(file->path, file->bytes, file->length));
     for (go_to_begin(file);; file->count++) {
         PI2_TRY(read_task(file, &task, &is_end));
         if (is_end) break;

@@ -140,6 +140,29 @@ expect 0 run -m "$model" -p X -sys XYZ -n 1 --json --chat-template "$folder/bare
 plain=$(json prompt_tokens)
 expect 0 run -m "$model" -p X -sysf "$folder/marked" -n 1 --json --chat-template "$folder/marked.jinja"
 expect_json prompt_tokens "$plain"
+printf 'root ::= "Z"' >"$folder/bare.gbnf"
+printf '\357\273\277root ::= "Z"' >"$folder/marked.gbnf"
+for form in bare marked; do
+    expect 0 run -m "$model" --raw -p X -n 4 --json --temp 0 --grammar-file "$folder/$form.gbnf"
+    expect_json text Z
+done
+# That of UTF-16, which a shell of Windows writes: every text is refused, none is answered or measured as noise.
+for order in '\377\376X\0Y\0' '\376\377\0X\0Y'; do
+    # shellcheck disable=SC2059 # the bytes are meant to be a format
+    printf "$order" >"$folder/wide"
+    wide='wide: this is written as UTF-16, .* iconv'
+    expect_error 3 "$wide" run -m "$model" --raw -f "$folder/wide" -n 1
+    expect_error 3 "$wide" run -m "$model" -f "$folder/wide" -n 1 --chat-template chatml
+    expect_error 3 "$wide" run -m "$model" -p X -sysf "$folder/wide" -n 1
+    expect_error 3 "$wide" run -m "$model" -p X --chat-template "$folder/wide"
+    expect_error 3 "$wide" run -m "$model" -p X --grammar-file "$folder/wide"
+    expect_error 3 "$wide" run -m "$model" -p X --plan "$folder/wide"
+    expect_error 3 "$wide" batch -m "$model" -f "$folder/wide"
+    expect_error 3 "$wide" perplexity -m "$model" -f "$folder/wide"
+    expect_error 3 "$wide" eval -m "$model" --hellaswag "$folder/wide"
+    expect_error 3 "$wide" profile -m "$model" -f "$folder/wide" -o "$folder/never"
+    expect_error 3 "$wide" verify -m "$model" -f "$folder/wide" --sparsity 0.5
+done
 { printf 'x'; head -c 1048576 /dev/zero | tr '\0' ' '; } >"$folder/long.jinja" # one byte more than is run
 expect_error 2 "long.jinja: a chat template has 1048576 bytes at most" run -m "$model" -p X \
     --chat-template "$folder/long.jinja"
