@@ -24,7 +24,7 @@ if [ -t 2 ]; then
     cmake --build "$folder" -j "${JOBS:-2}" --target "$@" -- --quiet >&2
 else
     cmake --build "$folder" -j "${JOBS:-2}" --target "$@" >"$folder/build.log" 2>&1 || {
-        grep -v '^\[[0-9]*/[0-9]*\] ' "$folder/build.log" >&2
+        grep -av '^\[[0-9]*/[0-9]*\] ' "$folder/build.log" >&2
         exit 1
     }
 fi
