@@ -126,11 +126,15 @@ typedef struct shortcut_loader {
     uint32_t width;
 } shortcut_loader;
 
-static void round_row(shortcut_loader *loader, uint32_t row) {
+static pi2_status round_row(shortcut_loader *loader, uint32_t row) {
     float largest = 0;
     for (uint32_t i = 0; i < loader->width; i++) {
         loader->floats[i] *= loader->scales[i];
         if (fabsf(loader->floats[i]) > largest) largest = fabsf(loader->floats[i]);
+    }
+    if (!isfinite(largest)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'shortcut.weight': row %u is too large",
+                        pi2_gguf_file_path(loader->gguf, 0), row);
     }
     const float unit = largest / LARGEST_VALUE;
     loader->row_scales[row] = unit;
@@ -138,6 +142,7 @@ static void round_row(shortcut_loader *loader, uint32_t row) {
         const float value = unit > 0 ? loader->floats[i] / unit : 0;
         loader->rows[(size_t)row * loader->width + i] = (int8_t)lrintf(value);
     }
+    return PI2_OK;
 }
 
 static pi2_status read_vector(shortcut_loader *loader, const char *name, float *floats) {
@@ -152,14 +157,14 @@ static pi2_status read_all(shortcut_loader *loader) {
     PI2_TRY(read_vector(loader, "shortcut.bias", loader->biases));
     PI2_TRY(read_vector(loader, "shortcut.scale", loader->scales));
     for (uint32_t i = 0; i < loader->width; i++) {
-        if (loader->scales[i] > 0) continue;
-        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'shortcut.scale': number %u is not above 0",
+        if (loader->scales[i] > 0 && isfinite(1 / loader->scales[i])) continue;
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'shortcut.scale': number %u is not above 0, or too small",
                         pi2_gguf_file_path(gguf, 0), i);
     }
     PI2_TRY(pi2_weight_file_open(&loader->file, pi2_gguf_file_path(gguf, weight->file_index)));
     for (uint32_t row = 0; row < loader->width; row++) {
         PI2_TRY(read_row(gguf, weight, &loader->file, row, loader->buffer, loader->floats));
-        round_row(loader, row);
+        PI2_TRY(round_row(loader, row));
     }
     for (uint32_t i = 0; i < loader->width; i++) loader->scales[i] = 1 / loader->scales[i];
     return PI2_OK;

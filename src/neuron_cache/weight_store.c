@@ -555,8 +555,10 @@ static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later)
     }
     const bool starts_ring = store->away_count == 0 && !store->options.ring_planned && !store->ring_touched;
     if (starts_ring && bytes) bytes += store->options.ring_bytes;
+    bool others_stay = false; /* some cannot leave at this moment: those that leave last do not go in their place */
     for (uint32_t i = 0; i < store->unit_count && given < bytes; i++) {
         store_unit *unit = &store->units[store->unit_order[i]];
+        if (others_stay && leaves_last(store, unit->first_position)) break;
         pi2_region_lock(store->region);
         const bool leaves = unit_may_leave(store, unit, end);
         if (leaves) {
@@ -566,6 +568,7 @@ static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later)
             }
         }
         pi2_region_unlock(store->region);
+        others_stay = others_stay || !unit->away;
         if (!leaves) continue;
         /* Nobody reads into this memory now but take_again(), on this thread. */
         (void)pi2_pages_discard(unit_home(store, unit), (size_t)unit->bytes);

@@ -29,6 +29,7 @@ bool pi2_forward_has_shortcut(const pi2_forward *forward) {
 }
 
 pi2_status pi2_forward_begin_short(pi2_forward *forward) {
+    assert(forward->token_count <= forward->options.shape.batch_tokens);
     forward->by_neuron = forward->masks = forward->keeps = false;
     forward->buffers = forward->all;
     if (forward->token_count <= PI2_SHORTCUT_TOKENS && pi2_forward_has_shortcut(forward)) return PI2_OK;

@@ -12,6 +12,11 @@ typedef struct pi2_shortcut_maker {
     float deviation;                  /* of its random weights and biases; 0: it adds nothing */
     float scale;
     uint64_t seed;
+    /* What is wrong with it. */
+    const char *without;              /* a key or a tensor; NULL: nothing is missing */
+    uint32_t rows, length;            /* of the map, and of the bias; 0: width */
+    const char *altered;              /* a tensor of F32, whose number 3 is ... */
+    float number;
 } pi2_shortcut_maker;
 
 /** Of layers [1, 5) of a model of six layers and 512 numbers, Q8_0, and adding nothing. */
