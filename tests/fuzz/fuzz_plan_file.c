@@ -56,7 +56,8 @@ static void check_line(const char *line, size_t length) {
     require(strlen(line) == length && line[length - 1] == '\n');
     for (size_t i = 0; i + 1 < length; i++) require((unsigned char)line[i] >= 32 && line[i] != 127);
     for (const char *at = line; (at = strchr(at, '\xc2')) != NULL; at++) require((at[1] & 0xe0) != 0x80);
-    require(strstr(line, ": plan again\n") || strstr(line, ": make one with 'powerinfer2 plan --json'\n"));
+    require(strstr(line, ": plan again\n") || strstr(line, ": make one with 'powerinfer2 plan --json'\n") ||
+            strstr(line, " is written as UTF-16, and texts are read as UTF-8: iconv turns one into the other\n"));
 }
 
 /* Reads the file with these options, which what is refused must not change. */
