@@ -402,6 +402,7 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
         const pi2_draft_forecast_request request = {
             .pass_bytes = token_bytes(run->source.model), .missing_bytes = missing_bytes(run, without),
             .missing_with_bytes = missing_bytes(run, with), .draft_bytes = draft->token_bytes,
+            .by_level = is_own && with->draft_nodes > 0,
             .most = with->draft_tokens, .free_tokens = free_tokens(run, without) };
         const pi2_draft_forecast forecast = pi2_forecast_draft(&request);
         if (forecast.length) {

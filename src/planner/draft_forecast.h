@@ -2,6 +2,7 @@
 #ifndef PI2_PLANNER_DRAFT_FORECAST_H
 #define PI2_PLANNER_DRAFT_FORECAST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct pi2_draft_forecast_request {
@@ -9,6 +10,7 @@ typedef struct pi2_draft_forecast_request {
     uint64_t missing_bytes;        /* of these, what it must read */
     uint64_t missing_with_bytes;   /* the same where the draft model has its memory */
     uint64_t draft_bytes;          /* weights that one guess takes */
+    bool by_level;                 /* it computes several places at a time, for a tree */
     uint32_t most;                 /* guesses in one pass */
     double free_tokens;            /* of a pass with the guesses that cost nothing; 1: there are none */
 } pi2_draft_forecast_request;
